@@ -44,6 +44,8 @@ def train(
     time_limit: CommandLimitOption = TIME_LIMIT,
 ) -> None:
     """Train the cost model from logs. Equal logs and seed give equal bytes."""
+    from layoutsel.cost.slowdown import SHIPPED
+    from layoutsel.cost.slowdown_training import train_slowdown
     from layoutsel.cost.training import TrainingOptions
     from layoutsel.cost.training import train as train_model
 
@@ -55,7 +57,10 @@ def train(
             TrainingOptions(seed=seed),
             lambda name, samples: shown.phase(f"training {name} on {samples} samples"),
         )
+        slowdown = train_slowdown(dataset.loaded) if dataset.loaded else None
     model.save(folder)
+    if slowdown is not None:
+        slowdown.save(folder / SHIPPED.name)
     from layoutsel.report.plan_tables import new_table
 
     table = new_table(
@@ -68,6 +73,12 @@ def train(
         table.add_row(name, *map(str, counts), *shares)
     terminal.show(table)
     terminal.show_text(f"cost model {model.version} written to {folder}")
+    if slowdown is not None:
+        card = slowdown.card
+        terminal.show_text(
+            f"slowdowns by load: {card.samples} samples, mean error {100 * card.mape:.1f} % on "
+            "loads that were left out"
+        )
 
 
 def _folder(output: Path | None) -> Path:

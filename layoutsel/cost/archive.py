@@ -18,10 +18,17 @@ from layoutsel import documents
 from layoutsel.core.file_versions import expected_version
 from layoutsel.core.files import replacing
 from layoutsel.core.workload import Workload
-from layoutsel.cost.readable import UNREADABLE, read_boundary, read_sample, read_workload
+from layoutsel.cost.readable import (
+    UNREADABLE,
+    read_boundary,
+    read_load_sample,
+    read_sample,
+    read_workload,
+)
 from layoutsel.cost.samples import (
     BoundarySample,
     Dataset,
+    LoadSample,
     MachineProfile,
     Provenance,
     RecordedModel,
@@ -63,13 +70,16 @@ def _lines(dataset: Dataset) -> Iterator[dict[str, Any]]:
             contexts[key] = len(contexts)
             yield {"kind": "context", "id": contexts[key], **json.loads(key)}
 
-    for sample in dataset.samples:
-        yield from context(sample.provenance)
-        work = sample.workload
+    def workload(work: Workload) -> Iterator[dict[str, Any]]:
         if work.key not in workloads:
             workloads[work.key] = len(workloads)
             described = documents.to_json(replace(work, hints={}))
             yield {"kind": "workload", "id": workloads[work.key], **described}
+
+    for sample in dataset.samples:
+        yield from context(sample.provenance)
+        work = sample.workload
+        yield from workload(work)
         hints = work.hints.get(str(sample.decision), {})
         yield {
             "kind": "sample",
@@ -90,11 +100,24 @@ def _lines(dataset: Dataset) -> Iterator[dict[str, Any]]:
             "context": contexts[_context_key(boundary.provenance)],
             **_timing(boundary),
         }
+    for loaded in dataset.loaded:
+        yield from context(loaded.provenance)
+        yield from workload(loaded.workload)
+        yield {
+            "kind": "loaded",
+            "model": loaded.model,
+            "workload": workloads[loaded.workload.key],
+            "decision": str(loaded.decision),
+            "conditions": documents.to_json(loaded.conditions),
+            "context": contexts[_context_key(loaded.provenance)],
+            **_timing(loaded),
+            "idle_us": round(loaded.idle_us, 4),
+        }
     for model in dataset.models:
         yield {"kind": "model", "model": documents.to_json(model)}
 
 
-def _timing(sample: Sample | BoundarySample) -> dict[str, Any]:
+def _timing(sample: Sample | BoundarySample | LoadSample) -> dict[str, Any]:
     return {
         "us": round(sample.us, 4),
         "spread_us": round(sample.spread_us, 4),
@@ -120,12 +143,14 @@ class _Reader:
         self.seen = Counter[str]()
         self.samples: list[Sample] = []
         self.boundaries: list[BoundarySample] = []
+        self.loaded: list[LoadSample] = []
         self.models: list[RecordedModel] = []
         self.kinds: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "context": self._context,
             "workload": self._workload,
             "sample": self._sample,
             "boundary": self._boundary,
+            "loaded": self._loaded,
             "model": self._model,
         }
 
@@ -157,11 +182,14 @@ class _Reader:
             raise LayoutselError("a context that could not be read")
         return replace(self.contexts[number], date=documents.from_json(str, line["date"]))
 
-    def _sample(self, line: dict[str, Any]) -> None:
+    def _known_workload(self, line: dict[str, Any]) -> Workload:
         number = documents.from_json(int, line["workload"])
         if number not in self.workloads:
             raise LayoutselError("a workload that could not be read")
-        work, provenance = self.workloads[number], self._provenance(line)
+        return self.workloads[number]
+
+    def _sample(self, line: dict[str, Any]) -> None:
+        work, provenance = self._known_workload(line), self._provenance(line)
         self.samples.append(
             read_sample(work, line["decision"], line["hints"], _timing_of(line), provenance)
         )
@@ -171,6 +199,17 @@ class _Reader:
         provenance = self._provenance(line)
         self.boundaries.append(
             read_boundary(line["boundary"], places, line["tensor"], _timing_of(line), provenance)
+        )
+
+    def _loaded(self, line: dict[str, Any]) -> None:
+        described = {name: line[name] for name in ("model", "conditions", "idle_us")}
+        self.loaded.append(
+            read_load_sample(
+                self._known_workload(line),
+                line["decision"],
+                {**described, **_timing_of(line)},
+                self._provenance(line),
+            )
         )
 
     def _model(self, line: dict[str, Any]) -> None:
@@ -209,6 +248,7 @@ def read_archive(file: Path | str) -> tuple[Dataset, tuple[SkippedPart, ...]]:
     dataset = Dataset(
         samples=tuple(reader.samples),
         boundaries=tuple(reader.boundaries),
+        loaded=tuple(reader.loaded),
         models=tuple(reader.models),
     )
     return dataset, tuple(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, log, log1p
 from types import MappingProxyType
 
+from layoutsel.device.load import Load
 from tvm_passes.errors import LayoutselError
 
 
@@ -17,14 +18,16 @@ class Conditions:
     Raises
     ------
     LayoutselError
-        If a number is not finite, not above zero (threads, frequency) or below zero (busy cores,
-        queue).
+        If a number is not finite, not above zero (threads, frequency) or below zero (queue), or a
+        core is not among those of the load.
     """
 
     threads: int | None = None
     """Number of threads that compute."""
-    busy_cores: float | None = None
-    """Number of cores that other work keeps busy, on average."""
+    cores: tuple[int, ...] = ()
+    """Positions of the cores that the threads are confined to; empty for any cores."""
+    load: Load | None = None
+    """Other work on the cores of the machine; :mod:`layoutsel.cost.slowdown` prices it."""
     frequency_mhz: float | None = None
     """Clock rate of the cores, MHz."""
     queue: float | None = None
@@ -38,11 +41,19 @@ class Conditions:
                     f"conditions: got {name} {value}; expected a finite number of at least "
                     f"{least:g}, or None for the state in which costs were measured"
                 )
+        if self.load is not None and not set(self.cores) <= set(range(len(self.load.busy))):
+            raise LayoutselError(
+                f"conditions: got cores {self.cores}; expected positions among the "
+                f"{len(self.load.busy)} cores of the load, from 0"
+            )
+
+    @property
+    def is_loaded(self) -> bool:
+        """True if there is other work on the machine."""
+        return self.load is not None and not self.load.is_idle
 
 
-_LEAST: Mapping[str, float] = MappingProxyType(
-    {"threads": 1, "busy_cores": 0, "frequency_mhz": 1, "queue": 0}
-)
+_LEAST: Mapping[str, float] = MappingProxyType({"threads": 1, "frequency_mhz": 1, "queue": 0})
 
 AS_MEASURED = Conditions()
 """The state in which a cost model's data were measured."""
@@ -60,11 +71,6 @@ def _threads(asked: Conditions, known: Conditions) -> float:
     return abs(log(asked.threads / known.threads)) if known.threads else log(asked.threads)
 
 
-def _busy_cores(asked: Conditions, known: Conditions) -> float:
-    more = (asked.busy_cores or 0.0) - (known.busy_cores or 0.0)
-    return log1p(abs(more) / (known.threads or 1)) if asked.busy_cores is not None else 0.0
-
-
 def _frequency(asked: Conditions, known: Conditions) -> float:
     if asked.frequency_mhz in (None, known.frequency_mhz):
         return 0.0
@@ -79,7 +85,6 @@ def _queue(asked: Conditions, known: Conditions) -> float:
 
 _DOUBTS: tuple[Callable[[Conditions, Conditions], float], ...] = (
     _threads,
-    _busy_cores,
     _frequency,
     _queue,
 )
@@ -88,8 +93,8 @@ _DOUBTS: tuple[Callable[[Conditions, Conditions], float], ...] = (
 def uncertainty(asked: Conditions, known: Conditions) -> float:
     """Uncertainty that a model with data of the state `known` adds to a cost in the state `asked`.
 
-    Time at most scales with the ratio of threads and of clock rates, with the share of cores that
-    other work takes, and with the length of the queue. Each adds the logarithm of its ratio.
+    Time at most scales with the ratio of threads and of clock rates, and with the length of the
+    queue. Each adds the logarithm of its ratio. A load changes the time itself instead.
 
     Returns
     -------

@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import lzma
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from layoutsel import documents
 from layoutsel.core.files import replacing
 from layoutsel.core.workload import Cost, Estimate, Infeasible
 from layoutsel.cost import boundary_features, features, tiles
+from layoutsel.cost.boosters import QUARTILE, BoosterPair
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.corrections import NOISE, Adaptation, Traits
 from layoutsel.cost.familiar import Familiar
@@ -39,50 +39,19 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the model that ships with the package."""
 BOUNDARY = "boundary"
 """Name of the part for boundaries; the other parts are named by their unit."""
-QUANTILES = (0.1, 0.9)
-"""Quantiles of the error that the second booster of a part predicts: the outer deciles."""
-_QUARTILE, _DECILE = 0.6745, 1.2816
-"""Upper quartile and upper decile of the standard normal distribution."""
 _FILE = "model.json"
 
 
 @dataclass(frozen=True)
-class Boosters:
-    """The two boosters of a part, as bytes of XGBoost."""
+class Boosters(BoosterPair):
+    """The two boosters of a part: of the logarithm of microseconds, and of its error."""
 
-    point: bytes
-    """Booster of the logarithm of time."""
-    quantiles: bytes
-    """Booster of the quantiles of its error."""
     rates: tuple[float, ...] = ()
     """Rates of the terms of kernels on tiles; empty if the roofline is the estimate."""
 
-    @cached_property
-    def boosters(self) -> tuple[Any, Any]:
-        """Both boosters, ready to predict with one thread."""
-        return _booster(self.point), _booster(self.quantiles)
-
     def predict(self, rows: np.ndarray, margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the time of each row.
-
-        Parameters
-        ----------
-        rows
-            Features, (rows, features) float32.
-        margins
-            Natural logarithms of the roofline's microseconds, (rows,).
-
-        Returns
-        -------
-        tuple
-            Natural logarithms of microseconds, and half the interquartile range of their error,
-            (rows,).
-        """
-        point, quantiles = self.boosters
-        estimates = tiles.margins(rows, margins, self.rates)
-        values = point.inplace_predict(rows, base_margin=estimates).astype(np.float64)
-        deciles = quantiles.inplace_predict(rows).reshape(len(rows), -1).astype(np.float64)
-        return values, np.maximum(deciles[:, 1] - deciles[:, 0], 0.0) / 2 * _QUARTILE / _DECILE
+        """Predict the time of each row; `margins` are the logarithms of its roofline."""
+        return super().predict(rows, tiles.margins(rows, margins, self.rates))
 
 
 @dataclass(frozen=True)
@@ -195,16 +164,17 @@ class LearnedCost(CostModel):
         is_known = decision.unit in self.model.parts and self._knows(decision)
         return decision.placed_unit if is_known else ""
 
-    def _predicted(self, where: str, questions: Sequence[Question]) -> Iterator[Cost]:
+    def _predicted(self, where: str, questions: Sequence[Question]) -> list[Cost]:
         unit, device = parse_placed_unit(where)
         asked = [features.PricingQuestion(q.workload, q.decision, self.profile) for q in questions]
         rows, margins = features.feature_table(asked)
         values, errors = self._corrected(unit, rows, *self.model.parts[unit].predict(rows, margins))
         familiar = self._familiar(unit, device)
+        costs = []
         for question, value, error in zip(questions, values, errors, strict=True):
             doubt = math.hypot(error, *familiar.doubts(question.workload, question.decision))
-            cost = question.workload.cost(_time(value, doubt), question.decision)
-            yield under(cost, question.conditions, self.conditions)
+            costs.append(question.workload.cost(_time(value, doubt), question.decision))
+        return under(costs, questions, self.conditions)
 
     def _familiar(self, unit: str, device: DeviceId) -> Familiar:
         card, on_device = self.model.card.parts[unit], unit in self.model.card.device_features
@@ -241,8 +211,8 @@ class LearnedCost(CostModel):
             return values, errors
         expected, deviations = self.adaptation.correct(Traits.of([unit] * len(rows), rows, values))
         if self.profile.name not in self.model.card.parts[unit].machines:
-            errors = np.maximum(errors, _QUARTILE * NOISE)
-        return values + expected, np.hypot(errors, _QUARTILE * deviations)
+            errors = np.maximum(errors, QUARTILE * NOISE)
+        return values + expected, np.hypot(errors, QUARTILE * deviations)
 
     def shared_spread_us(self, questions: Sequence[Question]) -> float:
         """Uncertainty of the total time of candidates, as far as their errors go together.
@@ -264,7 +234,7 @@ class LearnedCost(CostModel):
         rows = np.stack([features.features(one)[: len(features.NAMES)] for one in asked])
         us = np.array([cost.us for cost in self.subgraphs(known) if isinstance(cost, Cost)])
         traits = Traits.of([q.decision.unit for q in known], rows, np.log(us))
-        return _QUARTILE * adaptation.shared_deviation(traits, us)
+        return QUARTILE * adaptation.shared_deviation(traits, us)
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Predict the cost of each step of a boundary, with one call of the boosters."""
@@ -279,9 +249,13 @@ class LearnedCost(CostModel):
             for n in numbers
         ]
         predicted = self.model.parts[BOUNDARY].predict(*boundary_features.feature_table(asked))
-        for number, value, error in zip(numbers, *predicted, strict=True):
-            cost = steps[number].tensor.cost(_time(value, error))
-            answers[number] = under(cost, steps[number].conditions, self.conditions)
+        known = [steps[number] for number in numbers]
+        costs = [
+            step.tensor.cost(_time(value, error))
+            for step, value, error in zip(known, *predicted, strict=True)
+        ]
+        for number, cost in zip(numbers, under(costs, known, self.conditions), strict=True):
+            answers[number] = cost
         return answers
 
     def _knows_step(self, step: BoundaryPart) -> bool:
@@ -337,11 +311,3 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _decompressed(file: Path) -> bytes:
     return lzma.decompress(file.read_bytes())
-
-
-def _booster(raw: bytes) -> Any:
-    import xgboost
-
-    booster = xgboost.Booster({"nthread": 1})
-    booster.load_model(bytearray(raw))
-    return booster

@@ -92,15 +92,29 @@ class MeasuredCost(CostModel):
         known = [self._measured(question) for question in questions]
         missing = [q for q, answer in zip(questions, known, strict=True) if answer is None]
         estimates = map(self._marked, missing, self.estimate.subgraphs(missing))
-        return [next(estimates) if answer is None else answer for answer in known]
+        measured = iter(self._under(known, questions))
+        return [
+            next(estimates)
+            if answer is None
+            else next(measured)
+            if isinstance(answer, Cost)
+            else answer
+            for answer in known
+        ]
+
+    def _under(
+        self, known: Sequence[Cost | Infeasible | None], asked: Sequence[Question | BoundaryPart]
+    ) -> list[Cost]:
+        """Apply the conditions of the questions to the costs among the answers, in order."""
+        pairs = [(a, q) for a, q in zip(known, asked, strict=True) if isinstance(a, Cost)]
+        return under([cost for cost, _ in pairs], [one for _, one in pairs], self.conditions)
 
     def _measured(self, question: Question) -> Cost | Infeasible | None:
         work, decision = question.workload, question.decision
         found = self.store.cost(work.key, decision, kernel_of(work))
         if not isinstance(found, Cost):
             return found
-        cost = work.cost(found.time_us, decision)
-        return under(cost, question.conditions, self.conditions)
+        return work.cost(found.time_us, decision)
 
     def _marked(self, question: Question, answer: Cost | Infeasible) -> Cost | Infeasible:
         """Mark an estimate if the measurement of its candidate was interrupted."""
@@ -113,14 +127,12 @@ class MeasuredCost(CostModel):
         """Return the cost of each step of a boundary: measured, else estimated in one call."""
         known = [self._measured_step(step) for step in steps]
         missing = [step for step, answer in zip(steps, known, strict=True) if answer is None]
-        estimates = iter(self.estimate.steps(missing))
-        return [next(estimates) if answer is None else answer for answer in known]
+        estimates, measured = iter(self.estimate.steps(missing)), iter(self._under(known, steps))
+        return [next(estimates if answer is None else measured) for answer in known]
 
     def _measured_step(self, step: BoundaryPart) -> Cost | None:
         found = self.store.boundary(step.kind, step.source, step.destination, step.tensor)
-        if found is None:
-            return None
-        return under(step.tensor.cost(found.time_us), step.conditions, self.conditions)
+        return None if found is None else step.tensor.cost(found.time_us)
 
     def measure_all(
         self,

@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from layoutsel.core.workload import BoundaryTensor, Cost, Estimate, Infeasible, Workload
 from layoutsel.cost.conditions import AS_MEASURED, Conditions, uncertainty
-from layoutsel.cost.place import Place
-from tvm_passes.decision import Decision
+from layoutsel.cost.place import HOST, Place
+from layoutsel.cost.slowdown import LoadedRun, shipped_slowdown
+from tvm_passes.decision import Decision, parse_placed_unit
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class Question:
     """Unit, layout, precision and algorithm."""
     conditions: Conditions = AS_MEASURED
     """State of the machine."""
+
+    @property
+    def flops(self) -> float:
+        """Number of floating-point operations."""
+        return self.workload.flops
+
+    @property
+    def is_on_host(self) -> bool:
+        """True if the candidate runs on the cores of the host."""
+        return self.decision.device.is_host
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,17 @@ class BoundaryPart:
     conditions: Conditions = AS_MEASURED
     """State of the machine."""
 
+    @property
+    def flops(self) -> float:
+        """Number of floating-point operations: none."""
+        return 0.0
+
+    @property
+    def is_on_host(self) -> bool:
+        """True if the step is work for the cores of the host."""
+        ends = (self.source, self.destination) if self.kind == CROSSING else ()
+        return all(end == HOST or parse_placed_unit(end)[1].is_host for end in ends)
+
 
 class CostModel(ABC):
     """Answers the cost of sub-graphs under decisions and of boundaries, with uncertainties."""
@@ -110,6 +132,20 @@ FREE = Cost(time_us=Estimate(0.0), bytes_moved=Estimate(0.0), memory_bytes=Estim
 """Cost of a boundary between equal places."""
 
 
-def under(cost: Cost, asked: Conditions, known: Conditions) -> Cost:
-    """Widen the uncertainty of a cost of the conditions `known`, to apply it to those `asked`."""
-    return cost.widened(uncertainty(asked, known))
+def under(
+    costs: Sequence[Cost], asked: Sequence[Question | BoundaryPart], known: Conditions
+) -> list[Cost]:
+    """Apply costs of the conditions `known` to the conditions that were asked for.
+
+    A load slows work on the host down; any other difference only widens the uncertainty.
+    """
+    found = list(costs)
+    numbers = [n for n, one in enumerate(asked) if one.conditions.is_loaded and one.is_on_host]
+    if numbers:
+        runs = [LoadedRun.of(costs[n], asked[n].flops, asked[n].conditions, known) for n in numbers]
+        for number, slowed in zip(numbers, shipped_slowdown().applied(runs), strict=True):
+            found[number] = slowed
+    return [
+        cost.widened(uncertainty(one.conditions, known))
+        for cost, one in zip(found, asked, strict=True)
+    ]

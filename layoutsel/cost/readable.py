@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from layoutsel.core.workload import BoundaryTensor, Workload
-from layoutsel.cost.samples import BoundarySample, Provenance, Sample
+from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.samples import BoundarySample, LoadSample, Provenance, Sample
 from layoutsel.documents import from_json
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -138,5 +139,55 @@ def read_boundary(
         us=time.us,
         spread_us=time.spread_us,
         runs=time.runs,
+        provenance=provenance,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded(_Timing):
+    model: str
+    """Name of the model."""
+    conditions: Conditions
+    """Threads, cores and load."""
+    idle_us: float
+    """Time of one run without load, microseconds."""
+
+
+def read_load_sample(
+    work: Workload, decision: Any, measured: Mapping[str, Any], provenance: Provenance
+) -> LoadSample:
+    """Parse a candidate that was measured under load.
+
+    Parameters
+    ----------
+    work
+        Workload of the candidate.
+    decision
+        Text of the decision.
+    measured
+        Other fields of :class:`~layoutsel.cost.samples.LoadSample`.
+    provenance
+        Origin of the measurement.
+
+    Raises
+    ------
+    LayoutselError
+        If a value is not plausible.
+    """
+    found = from_json(_Loaded, dict(measured))
+    if not (0 < found.idle_us < _MOST_US and found.us > 0 and found.conditions.load is not None):
+        raise LayoutselError(
+            f"got {found.us:g} and {found.idle_us:g} as times with and without load; "
+            "expected microseconds above zero, and a load"
+        )
+    return LoadSample(
+        model=found.model,
+        workload=work,
+        decision=Decision.parse(from_json(str, decision)),
+        conditions=found.conditions,
+        us=found.us,
+        spread_us=found.spread_us,
+        idle_us=found.idle_us,
+        runs=found.runs,
         provenance=provenance,
     )

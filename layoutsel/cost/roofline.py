@@ -144,10 +144,8 @@ class RooflineCost(CostModel):
 
     def subgraphs(self, questions: Sequence[Question]) -> list[Cost | Infeasible]:
         """Compute the complexity score of each sub-graph."""
-        known = self.conditions
-        return [
-            under(self.estimate(q.workload, q.decision), q.conditions, known) for q in questions
-        ]
+        costs = [self.estimate(q.workload, q.decision) for q in questions]
+        return list(under(costs, questions, self.conditions))
 
     def estimate(self, workload: Workload, decision: Decision) -> Cost:
         """Compute the complexity score of a sub-graph, under the conditions of the peaks."""
@@ -171,11 +169,8 @@ class RooflineCost(CostModel):
 
     def steps(self, steps: Sequence[BoundaryPart]) -> list[Cost]:
         """Compute the cost of each step of a boundary from the bytes that it moves."""
-        known = self.conditions
-        return [
-            under(step.tensor.cost(_estimate(self.step_us(step))), step.conditions, known)
-            for step in steps
-        ]
+        costs = [step.tensor.cost(_estimate(self.step_us(step))) for step in steps]
+        return under(costs, steps, self.conditions)
 
     def step_us(self, step: BoundaryPart) -> float:
         """Compute the time of one step of a boundary, microseconds."""

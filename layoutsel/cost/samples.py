@@ -10,6 +10,7 @@ from typing import Any
 from layoutsel import documents
 from layoutsel.core.workload import BoundaryTensor, Workload
 from layoutsel.cost import old_machines
+from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.device_peaks import DevicePeaks
 from layoutsel.cost.links import DeviceLink, missing_links
 from layoutsel.cost.peaks import MachinePeaks
@@ -168,6 +169,30 @@ class BoundarySample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoadSample:
+    """One candidate that was measured beside other work, in turns with an idle machine."""
+
+    model: str
+    """Name of the model with the sub-graph."""
+    workload: Workload
+    """Features of the sub-graph, without hints."""
+    decision: Decision
+    """Decision of the candidate."""
+    conditions: Conditions
+    """Threads, cores and load."""
+    us: float
+    """Mean time of one run under the load, microseconds."""
+    spread_us: float
+    """Deviation of that mean between turns, microseconds."""
+    idle_us: float
+    """Mean time of one run without load, microseconds."""
+    runs: int
+    """Number of timed runs under the load."""
+    provenance: Provenance
+    """Origin of the measurement."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Offer:
     """A candidate of a recorded model, without a price."""
 
@@ -218,6 +243,8 @@ class Dataset:
     """Measured candidates."""
     boundaries: tuple[BoundarySample, ...] = ()
     """Measured steps of boundaries."""
+    loaded: tuple[LoadSample, ...] = ()
+    """Candidates measured under load."""
     models: tuple[RecordedModel, ...] = ()
     """Models whose sub-graphs the samples belong to."""
 
@@ -225,6 +252,7 @@ class Dataset:
         return Dataset(
             samples=self.samples + other.samples,
             boundaries=self.boundaries + other.boundaries,
+            loaded=self.loaded + other.loaded,
             models=self.models + other.models,
         )
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from layoutsel.cost import boundary_features, features, tiles
+from layoutsel.cost.boosters import QUANTILES
 from layoutsel.cost.learned import (
     BOUNDARY,
-    QUANTILES,
     Boosters,
     LearnedModel,
     feature_names,
@@ -97,7 +97,7 @@ def subgraph_table(samples: Sequence[Sample]) -> Table:
         np.array([sample.weight for sample in samples]),
         np.array([sample.spread_us / sample.us for sample in samples]),
         tuple(sample.workload.key for sample in samples),
-        _constraints(_names(samples), features.MONOTONE),
+        constraints(_names(samples), features.MONOTONE),
     )
 
 
@@ -128,11 +128,12 @@ def boundary_table(samples: Sequence[BoundarySample]) -> Table:
         np.array([sample.weight for sample in samples]),
         np.array([sample.spread_us / max(sample.us, 1e-3) for sample in samples]),
         tuple(str(sample.tensor.shape) for sample in samples),
-        _constraints(boundary_features.NAMES, boundary_features.MONOTONE),
+        constraints(boundary_features.NAMES, boundary_features.MONOTONE),
     )
 
 
-def _constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
+def constraints(names: Sequence[str], monotone: frozenset[str]) -> str:
+    """Write XGBoost's constraints: features of `monotone` never lower the prediction."""
     return "(" + ",".join("1" if name in monotone else "0" for name in names) + ")"
 
 

@@ -15,6 +15,7 @@ from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
+from layoutsel.device.load import Load
 from layoutsel.device.outcome import Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -24,7 +25,6 @@ WORK = convolution(64, 64, 28)
 TENSOR = BoundaryTensor(shape=(1, 64, 28, 28), dtype="float32", bytes=4 * 64 * 28 * 28)
 UNUSUAL = (
     Conditions(threads=1),
-    Conditions(busy_cores=1.0),
     Conditions(frequency_mhz=1500.0),
     Conditions(queue=2.0),
     Conditions(threads=1, queue=2.0),
@@ -64,7 +64,7 @@ def test_the_state_of_the_measurements_changes_nothing(model):
         AS_MEASURED,
         Conditions(),
         Conditions(threads=2),
-        Conditions(busy_cores=0, queue=0),
+        Conditions(load=Load.idle(2), queue=0),
     ):
         assert model.subgraph(WORK, NHWC, same) == model.subgraph(WORK, NHWC)
 
@@ -74,14 +74,51 @@ def test_further_away_is_less_certain():
     widths = [uncertainty(Conditions(threads=n), known) for n in (4, 3, 2, 1)]
     assert widths == sorted(widths)
     assert widths[0] == 0.0
-    busy = [uncertainty(Conditions(busy_cores=n), known) for n in (0, 1, 2, 4)]
-    assert busy == sorted(busy)
+    waiting = [uncertainty(Conditions(queue=n), known) for n in (0, 1, 2, 4)]
+    assert waiting == sorted(waiting)
+    assert waiting[0] < waiting[1]
     assert uncertainty(Conditions(frequency_mhz=2000), Conditions(frequency_mhz=2000)) == 0.0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_load_makes_work_on_the_host_slower_and_less_certain(model, threads):
+    busy = Conditions(threads=threads, load=Load(busy=(1.0, 1.0)))
+    ends = Place("NCHW", "cpu"), Place("NHWC", "cpu")
+    for usual, other in (
+        (model.subgraph(WORK, NHWC), model.subgraph(WORK, NHWC, busy)),
+        (model.boundary(TENSOR, *ends), model.boundary(TENSOR, *ends, busy)),
+    ):
+        assert 1.5 * usual.us < other.us < 4 * usual.us
+        assert other.spread_us > usual.spread_us * other.us / usual.us
+        assert other.source == ("learned" if usual.source == "measured" else usual.source)
+        assert other.bytes_moved == usual.bytes_moved
+
+
+def test_a_thread_runs_on_the_free_core_unless_it_is_confined(model):
+    load = Load(busy=(1.0, 0.0), streaming=0.0)
+    free, confined = (
+        model.subgraph(WORK, NHWC, Conditions(threads=1, cores=cores, load=load))
+        for cores in ((), (0,))
+    )
+    assert confined.us > 1.4 * free.us
+
+
+def test_a_load_on_the_host_does_not_slow_a_device(model):
+    busy = Conditions(load=Load(busy=(1.0, 1.0)))
+    opencl = Decision(unit="opencl", layout="NCHW")
+    assert model.subgraph(WORK, opencl, busy).us == model.subgraph(WORK, opencl).us
+    assert model.subgraph(WORK, NHWC, busy).us > model.subgraph(WORK, NHWC).us
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"threads": 0}, {"busy_cores": -1.0}, {"frequency_mhz": 0.0}, {"queue": nan}, {"queue": inf}],
+    [
+        {"threads": 0},
+        {"frequency_mhz": 0.0},
+        {"queue": nan},
+        {"queue": inf},
+        {"cores": (2,), "load": Load.idle(2)},
+    ],
     ids=str,
 )
 def test_an_impossible_state_is_one_error(wrong):

@@ -1,0 +1,199 @@
+"""Slowdowns by load: what a learned model may never get wrong, and its files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learning import profile, workloads
+
+from layoutsel.core.workload import Cost, Estimate
+from layoutsel.cost.archive import read_archive, write_archive
+from layoutsel.cost.conditions import Conditions
+from layoutsel.cost.samples import Dataset, LoadSample, Provenance
+from layoutsel.cost.slowdown import ESTIMATE, LoadedRun, Slowdown, shipped_slowdown
+from layoutsel.cost.slowdown_training import run_of, train_slowdown
+from layoutsel.device.load import Load
+from tvm_passes.decision import Decision
+from tvm_passes.errors import LayoutselError
+
+LOADS = [
+    Load(busy=busy, streaming=streaming)
+    for busy in ((0.25, 0.0), (0.5, 0.0), (0.75, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
+    for streaming in (0.0, 1.0)
+]
+
+
+def law(load: Load, cores: tuple[int, ...]) -> float:
+    """Slowdown by a made-up law: fair shares of the busiest core, and streams that disturb all."""
+    return 1 + min(2 * max(load.busy[core] for core in cores), 1.0) + 0.1 * load.streaming
+
+
+def sample(work, load: Load, cores: tuple[int, ...], noise: float = 1.0) -> LoadSample:
+    idle_us = work.flops / 1e5
+    return LoadSample(
+        model="net",
+        workload=work,
+        decision=Decision(unit="cpu", layout="NHWC"),
+        conditions=Conditions(threads=len(cores), cores=cores, load=load),
+        us=idle_us * law(load, cores) * noise,
+        spread_us=0.01 * idle_us,
+        idle_us=idle_us,
+        runs=10,
+        provenance=Provenance(profile=profile(), versions={"v": "1"}, date="2026-01-01"),
+    )
+
+
+@pytest.fixture(scope="module")
+def samples():
+    rng = np.random.default_rng(0)
+    return [
+        sample(work, load, cores, float(np.exp(0.03 * rng.standard_normal())))
+        for work in workloads(12)
+        for load in LOADS
+        for cores in ((0, 1), (0,), (1,))
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(samples):
+    return train_slowdown(samples)
+
+
+@pytest.fixture(scope="module", params=["trained", "shipped", "estimate"])
+def model(request, trained):
+    return {"trained": trained, "shipped": shipped_slowdown(), "estimate": ESTIMATE}[request.param]
+
+
+def run(load: Load, *, us: float = 100.0, threads: int = 2, cores=()) -> LoadedRun:
+    cost = Cost(time_us=Estimate(us, 1.0, "learned"), bytes_moved=Estimate(1e5))
+    asked = Conditions(threads=threads, cores=cores, load=load)
+    return LoadedRun.of(cost, 1e7, asked, asked)
+
+
+def test_it_learns_the_law_on_loads_that_were_left_out(samples):
+    held = LOADS[4]
+    model = train_slowdown([one for one in samples if one.conditions.load != held])
+    asked = [one for one in samples if one.conditions.load == held]
+    factors, widths = model.factors([run_of(one) for one in asked])
+    truth = np.array([law(held, one.conditions.cores) for one in asked])
+    assert np.mean(np.abs(factors / truth - 1)) < 0.1
+    estimates, _ = ESTIMATE.factors([run_of(one) for one in asked])
+    assert np.mean(np.abs(factors / truth - 1)) < 0.5 * np.mean(np.abs(estimates / truth - 1))
+    assert (widths > 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    busy=st.lists(st.floats(0, 2), min_size=2, max_size=2),
+    more=st.lists(st.floats(0, 1), min_size=2, max_size=2),
+    streaming=st.floats(0, 1),
+    us=st.floats(1, 1e5),
+    threads=st.sampled_from([1, 2]),
+)
+def test_more_load_never_makes_a_run_faster(model, busy, more, streaming, us, threads):
+    light = Load(busy=tuple(busy), streaming=streaming)
+    heavy = Load(busy=tuple(a + b for a, b in zip(busy, more, strict=True)), streaming=streaming)
+    factors, _ = model.factors([run(one, us=us, threads=threads) for one in (light, heavy)])
+    assert 1 <= factors[0] <= factors[1] * (1 + 1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(busy=st.floats(0, 1), streams=st.lists(st.floats(0, 1), min_size=2, max_size=2))
+def test_more_streaming_never_makes_a_run_faster(model, busy, streams):
+    factors, _ = model.factors(
+        [run(Load(busy=(busy, busy), streaming=streaming)) for streaming in sorted(streams)]
+    )
+    assert factors[0] <= factors[1] * (1 + 1e-6)
+
+
+def test_two_threads_beside_one_busy_process_wait_for_the_slower(model):
+    load = Load(busy=(1.0, 0.0), streaming=0.0)
+    both, beside, on_it = (
+        model.factors([run(load, threads=threads, cores=cores)])[0][0]
+        for threads, cores in ((2, (0, 1)), (1, (1,)), (1, (0,)))
+    )
+    assert both > 1.5
+    assert on_it > 1.5
+    assert beside < 1.4
+
+
+def test_a_batch_gives_the_answers_of_single_questions(model):
+    runs = [run(load, us=us) for load in LOADS for us in (3.0, 300.0)]
+    assert model.applied(runs) == [model.applied([one])[0] for one in runs]
+
+
+def test_training_is_deterministic(samples, trained):
+    assert train_slowdown(samples).card == trained.card
+
+
+def test_too_few_samples_are_one_error(samples):
+    with pytest.raises(LayoutselError, match="got 3 samples under load; expected at least"):
+        train_slowdown(samples[:3])
+
+
+def test_a_saved_model_predicts_the_same(trained, tmp_path):
+    trained.save(tmp_path)
+    again = Slowdown.load(tmp_path)
+    runs = [run(load) for load in LOADS]
+    assert again.card == trained.card
+    assert again.applied(runs) == trained.applied(runs)
+
+
+def cut(folder):
+    file = folder / "point.ubj.xz"
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def exchange(folder):
+    (folder / "point.ubj.xz").write_bytes((folder / "quantiles.ubj.xz").read_bytes())
+
+
+def remove(folder):
+    (folder / "quantiles.ubj.xz").unlink()
+
+
+def rename_feature(folder):
+    file = folder / "model.json"
+    card = json.loads(file.read_text())
+    file.write_text(json.dumps({**card, "features": ["weather", *card["features"][1:]]}))
+
+
+@pytest.mark.parametrize("damage", [cut, exchange, remove, rename_feature])
+def test_a_damaged_model_is_one_error(trained, tmp_path, damage):
+    trained.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(LayoutselError, match=f"{tmp_path}.*model of slowdowns"):
+        Slowdown.load(tmp_path)
+
+
+def test_samples_survive_their_file(samples, tmp_path):
+    file = tmp_path / "loads.jsonl.xz"
+    rounded = [replace(one, us=round(one.us, 4), idle_us=round(one.idle_us, 4)) for one in samples]
+    write_archive(Dataset(loaded=tuple(rounded)), file)
+    dataset, skipped = read_archive(file)
+    assert not skipped
+    assert not dataset.samples
+    assert dataset.loaded == tuple(
+        replace(one, spread_us=round(one.spread_us, 4)) for one in rounded
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"idle_us": 0.0},
+        {"us": 0.0},
+        {"conditions": Conditions(threads=2)},
+        {"us": float("inf")},
+    ],
+    ids=str,
+)
+def test_nonsense_under_load_is_skipped(samples, tmp_path, wrong):
+    file = tmp_path / "loads.jsonl.xz"
+    write_archive(Dataset(loaded=(samples[0], replace(samples[1], **wrong))), file)
+    dataset, skipped = read_archive(file)
+    assert len(dataset.loaded) == 1
+    assert sum(part.count for part in skipped) == 1
