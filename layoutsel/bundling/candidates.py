@@ -39,8 +39,19 @@ def write_candidates(making: Making, path: Path) -> Manifest:
     LayoutselError
         If the reference kernel fails to build, or the file cannot be written.
     """
-    session, offers = making.session, Offers.of(making.session)
-    candidates, crossed = list(_candidates(offers)), _boundaries(offers)
+    offers = Offers.of(making.session)
+    return write_requests(making, offers, list(_candidates(offers)), _boundaries(offers), path)
+
+
+def write_requests(
+    making: Making,
+    offers: Offers,
+    candidates: Sequence[Request],
+    crossed: Sequence[boundaries.BoundaryProbe],
+    path: Path,
+) -> Manifest:
+    """Compile some candidates and boundaries of a model; see :func:`write_candidates`."""
+    session = making.session
     asked = [(request.label, request.payload) for request in candidates]
     asked += [(boundary.label, boundary.payload(session.threads)) for boundary in crossed]
     reference, outcomes = making.compile(asked)
