@@ -15,7 +15,7 @@ from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.samples import LoadSample, MachineProfile, Provenance
 from layoutsel.device.archive import Bundle
-from layoutsel.device.load import COMPUTE, MEMORY, BusyProcess, Load
+from layoutsel.device.load import COMPUTE, MEMORY, BusyProcess, CoreLoad
 from layoutsel.device.load_generators import generating
 from layoutsel.device.load_timing import LoadedProgram, LoadTrial
 from layoutsel.device.machine import this_machine
@@ -138,7 +138,11 @@ def record_loads(
     }
     return tuple(
         _sample(
-            one, profiles, Load.of(some, len(numbers)), times[number, name], times[number, _IDLE]
+            one,
+            profiles,
+            CoreLoad.of(some, len(numbers)),
+            times[number, name],
+            times[number, _IDLE],
         )
         for number, one in enumerate(asked)
         for name, some in made.items()
@@ -173,7 +177,7 @@ def _answer(worker: Worker, trial: LoadTrial) -> list[tuple[float, int]]:
 def _sample(
     one: _Asked,
     profiles: Mapping[int, MachineProfile],
-    load: Load,
+    load: CoreLoad,
     loaded: Sequence[tuple[float, int]],
     idle: Sequence[tuple[float, int]],
 ) -> LoadSample:

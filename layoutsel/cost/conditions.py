@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, log, log1p
 from types import MappingProxyType
 
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from tvm_passes.errors import LayoutselError
 
 
@@ -26,7 +26,7 @@ class Conditions:
     """Number of threads that compute."""
     cores: tuple[int, ...] = ()
     """Positions of the cores that the threads are confined to; empty for any cores."""
-    load: Load | None = None
+    load: CoreLoad | None = None
     """Other work on the cores of the machine; :mod:`layoutsel.cost.slowdown` prices it."""
     frequency_mhz: float | None = None
     """Clock rate of the cores, MHz."""

@@ -170,7 +170,7 @@ class BoundarySample:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSample:
-    """One candidate that was measured beside other work, in turns with an idle machine."""
+    """One candidate that was measured under a load, in turns with an idle machine."""
 
     model: str
     """Name of the model with the sub-graph."""

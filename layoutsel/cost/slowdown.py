@@ -1,7 +1,7 @@
-"""Slowdown of a run by other work on its cores, learned on top of the cost without load.
+"""Slowdown of a run by other work on its cores, learned in relation to the idle machine.
 
 Cores are shared by time slices. A run on several threads waits for the thread on the busiest core,
-so two threads beside one busy process take about twice as long, whatever the mean load. The
+so two threads next to one busy process take about twice as long, whatever the mean load. The
 estimate is one plus the highest demand for a core of the run; a booster corrects it.
 """
 
@@ -22,7 +22,7 @@ from layoutsel import documents
 from layoutsel.core.workload import Cost
 from layoutsel.cost.boosters import BoosterPair
 from layoutsel.cost.conditions import Conditions
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from tvm_passes.errors import LayoutselError
 
 SHIPPED = Path(__file__).parent / "pretrained" / "load"
@@ -49,7 +49,7 @@ class LoadedRun:
     """Number of threads."""
     cores: tuple[int, ...]
     """Positions of the cores that the threads run on."""
-    load: Load
+    load: CoreLoad
     """Other work."""
 
     @classmethod

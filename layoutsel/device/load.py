@@ -44,7 +44,7 @@ class BusyProcess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class CoreLoad:
     """Demand of other work for cores.
 
     Demand is the share of time for which the work would occupy a core if it had the core alone. It
@@ -89,12 +89,12 @@ class Load:
         return tuple(sorted(ranked[:count]))
 
     @classmethod
-    def idle(cls, cores: int) -> Load:
+    def idle(cls, cores: int) -> CoreLoad:
         """Make the load of a machine without other work on its `cores` cores."""
         return cls(busy=(0.0,) * cores)
 
     @classmethod
-    def of(cls, processes: Iterable[BusyProcess], cores: int) -> Load:
+    def of(cls, processes: Iterable[BusyProcess], cores: int) -> CoreLoad:
         """Make the load of some processes on a machine with `cores` cores.
 
         Raises

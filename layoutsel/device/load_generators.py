@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layoutsel.core.memory_limits import limit_memory
 from layoutsel.device import load_process
-from layoutsel.device.load import BusyProcess, Load, check_core
+from layoutsel.device.load import BusyProcess, CoreLoad, check_core
 from tvm_passes.errors import LayoutselError
 
 _MEMORY_BYTES = 1 << 30
@@ -24,7 +24,7 @@ _START_LIMIT_S = 20.0
 @contextmanager
 def generating(
     processes: Iterable[BusyProcess], *, limit_s: float, cores: Sequence[int] | None = None
-) -> Iterator[Load]:
+) -> Iterator[CoreLoad]:
     """Occupy cores with child processes within the context.
 
     They end with the context, with this process however it ends, and after the time limit.
@@ -41,7 +41,7 @@ def generating(
 
     Yields
     ------
-    Load
+    CoreLoad
         Load that the processes make.
 
     Raises
@@ -57,7 +57,7 @@ def generating(
         children = [running.enter_context(_child(one, numbers[one.core], limit_s)) for one in asked]
         for one, child in zip(asked, children, strict=True):
             _await(one, child)
-        yield Load.of(asked, len(numbers))
+        yield CoreLoad.of(asked, len(numbers))
 
 
 @contextmanager

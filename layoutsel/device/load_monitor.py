@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from layoutsel.device.load_counters import PROC, Counters, read_counters
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class LoadMonitor:
     ) -> None:
         self._cores = sorted(os.sched_getaffinity(0) if cores is None else cores)
         self._interval_s, self._proc = interval_s, proc
-        self._load = Load.idle(len(self._cores))
+        self._load = CoreLoad.idle(len(self._cores))
         self._others: float | None = None
         self._last: Counters | None = None
         self._is_readable = True
@@ -72,11 +72,11 @@ class LoadMonitor:
         self._thread.join()
 
     @property
-    def load(self) -> Load:
+    def load(self) -> CoreLoad:
         """Average load of the last moments; idle before the second sample."""
         return self._load
 
-    def sample(self) -> Load:
+    def sample(self) -> CoreLoad:
         """Read the counters once, and return the new average."""
         now = self._counters()
         last, self._last = self._last, now
@@ -86,7 +86,7 @@ class LoadMonitor:
         others = now.others if self._others is None else self._others
         self._others = others + weight * (now.others - others)
         seen = _demands(last, now, self._cores)
-        self._load = Load(
+        self._load = CoreLoad(
             busy=tuple(
                 old + weight * (new - old)
                 for old, new in zip(self._load.busy, self._crowded(seen), strict=True)
@@ -109,7 +109,7 @@ class LoadMonitor:
             return read_counters(self._cores, self._proc)
         except (OSError, ValueError, IndexError, KeyError) as error:
             self._is_readable = False
-            self._load = Load.idle(len(self._cores))
+            self._load = CoreLoad.idle(len(self._cores))
             logger.warning(
                 "cannot read the load of this machine from %s (%s): it counts as idle",
                 self._proc,

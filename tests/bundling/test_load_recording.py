@@ -9,7 +9,7 @@ from layoutsel.bundling.load_recording import loads, record_loads
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.samples import Dataset
 from layoutsel.device.archive import opened
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from layoutsel.device.threads import available_threads
 from tvm_passes.errors import LayoutselError
 
@@ -27,7 +27,7 @@ def samples(tmp_path_factory):
 
 def test_every_candidate_is_timed_on_every_place_under_every_load(samples):
     cores = available_threads()
-    expected = {str(Load.of(some, cores)) for some in loads(cores).values()}
+    expected = {str(CoreLoad.of(some, cores)) for some in loads(cores).values()}
     assert len(expected) == len(loads(cores))
     seen = {(one.workload.key, one.conditions.cores, str(one.conditions.load)) for one in samples}
     places = {(0,), (cores - 1,)}

@@ -15,7 +15,7 @@ from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from layoutsel.device.outcome import Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
@@ -64,7 +64,7 @@ def test_the_state_of_the_measurements_changes_nothing(model):
         AS_MEASURED,
         Conditions(),
         Conditions(threads=2),
-        Conditions(load=Load.idle(2), queue=0),
+        Conditions(load=CoreLoad.idle(2), queue=0),
     ):
         assert model.subgraph(WORK, NHWC, same) == model.subgraph(WORK, NHWC)
 
@@ -82,7 +82,7 @@ def test_further_away_is_less_certain():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_load_makes_work_on_the_host_slower_and_less_certain(model, threads):
-    busy = Conditions(threads=threads, load=Load(busy=(1.0, 1.0)))
+    busy = Conditions(threads=threads, load=CoreLoad(busy=(1.0, 1.0)))
     ends = Place("NCHW", "cpu"), Place("NHWC", "cpu")
     for usual, other in (
         (model.subgraph(WORK, NHWC), model.subgraph(WORK, NHWC, busy)),
@@ -95,7 +95,7 @@ def test_a_load_makes_work_on_the_host_slower_and_less_certain(model, threads):
 
 
 def test_a_thread_runs_on_the_free_core_unless_it_is_confined(model):
-    load = Load(busy=(1.0, 0.0), streaming=0.0)
+    load = CoreLoad(busy=(1.0, 0.0), streaming=0.0)
     free, confined = (
         model.subgraph(WORK, NHWC, Conditions(threads=1, cores=cores, load=load))
         for cores in ((), (0,))
@@ -104,7 +104,7 @@ def test_a_thread_runs_on_the_free_core_unless_it_is_confined(model):
 
 
 def test_a_load_on_the_host_does_not_slow_a_device(model):
-    busy = Conditions(load=Load(busy=(1.0, 1.0)))
+    busy = Conditions(load=CoreLoad(busy=(1.0, 1.0)))
     opencl = Decision(unit="opencl", layout="NCHW")
     assert model.subgraph(WORK, opencl, busy).us == model.subgraph(WORK, opencl).us
     assert model.subgraph(WORK, NHWC, busy).us > model.subgraph(WORK, NHWC).us
@@ -117,7 +117,7 @@ def test_a_load_on_the_host_does_not_slow_a_device(model):
         {"frequency_mhz": 0.0},
         {"queue": nan},
         {"queue": inf},
-        {"cores": (2,), "load": Load.idle(2)},
+        {"cores": (2,), "load": CoreLoad.idle(2)},
     ],
     ids=str,
 )

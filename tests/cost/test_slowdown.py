@@ -15,23 +15,23 @@ from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.samples import Dataset, LoadSample, Provenance
 from layoutsel.cost.slowdown import ESTIMATE, LoadedRun, Slowdown, shipped_slowdown
 from layoutsel.cost.slowdown_training import run_of, train_slowdown
-from layoutsel.device.load import Load
+from layoutsel.device.load import CoreLoad
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 LOADS = [
-    Load(busy=busy, streaming=streaming)
+    CoreLoad(busy=busy, streaming=streaming)
     for busy in ((0.25, 0.0), (0.5, 0.0), (0.75, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
     for streaming in (0.0, 1.0)
 ]
 
 
-def law(load: Load, cores: tuple[int, ...]) -> float:
+def law(load: CoreLoad, cores: tuple[int, ...]) -> float:
     """Slowdown by a made-up law: fair shares of the busiest core, and streams that disturb all."""
     return 1 + min(2 * max(load.busy[core] for core in cores), 1.0) + 0.1 * load.streaming
 
 
-def sample(work, load: Load, cores: tuple[int, ...], noise: float = 1.0) -> LoadSample:
+def sample(work, load: CoreLoad, cores: tuple[int, ...], noise: float = 1.0) -> LoadSample:
     idle_us = work.flops / 1e5
     return LoadSample(
         model="net",
@@ -67,7 +67,7 @@ def model(request, trained):
     return {"trained": trained, "shipped": shipped_slowdown(), "estimate": ESTIMATE}[request.param]
 
 
-def run(load: Load, *, us: float = 100.0, threads: int = 2, cores=()) -> LoadedRun:
+def run(load: CoreLoad, *, us: float = 100.0, threads: int = 2, cores=()) -> LoadedRun:
     cost = Cost(time_us=Estimate(us, 1.0, "learned"), bytes_moved=Estimate(1e5))
     asked = Conditions(threads=threads, cores=cores, load=load)
     return LoadedRun.of(cost, 1e7, asked, asked)
@@ -94,8 +94,10 @@ def test_it_learns_the_law_on_loads_that_were_left_out(samples):
     threads=st.sampled_from([1, 2]),
 )
 def test_more_load_never_makes_a_run_faster(model, busy, more, streaming, us, threads):
-    light = Load(busy=tuple(busy), streaming=streaming)
-    heavy = Load(busy=tuple(a + b for a, b in zip(busy, more, strict=True)), streaming=streaming)
+    light = CoreLoad(busy=tuple(busy), streaming=streaming)
+    heavy = CoreLoad(
+        busy=tuple(a + b for a, b in zip(busy, more, strict=True)), streaming=streaming
+    )
     factors, _ = model.factors([run(one, us=us, threads=threads) for one in (light, heavy)])
     assert 1 <= factors[0] <= factors[1] * (1 + 1e-6)
 
@@ -104,13 +106,13 @@ def test_more_load_never_makes_a_run_faster(model, busy, more, streaming, us, th
 @given(busy=st.floats(0, 1), streams=st.lists(st.floats(0, 1), min_size=2, max_size=2))
 def test_more_streaming_never_makes_a_run_faster(model, busy, streams):
     factors, _ = model.factors(
-        [run(Load(busy=(busy, busy), streaming=streaming)) for streaming in sorted(streams)]
+        [run(CoreLoad(busy=(busy, busy), streaming=streaming)) for streaming in sorted(streams)]
     )
     assert factors[0] <= factors[1] * (1 + 1e-6)
 
 
 def test_two_threads_beside_one_busy_process_wait_for_the_slower(model):
-    load = Load(busy=(1.0, 0.0), streaming=0.0)
+    load = CoreLoad(busy=(1.0, 0.0), streaming=0.0)
     both, beside, on_it = (
         model.factors([run(load, threads=threads, cores=cores)])[0][0]
         for threads, cores in ((2, (0, 1)), (1, (1,)), (1, (0,)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layoutsel.device.load import BusyProcess, Load
+from layoutsel.device.load import BusyProcess, CoreLoad
 from layoutsel.device.load_generators import generating
 from tvm_passes.errors import LayoutselError
 
@@ -134,11 +134,11 @@ def test_an_impossible_process_is_one_error(wrong):
 @pytest.mark.parametrize("wrong", [{"busy": (-0.1,)}, {"busy": (0.5,), "streaming": 1.5}])
 def test_an_impossible_load_is_one_error(wrong):
     with pytest.raises(LayoutselError, match="load: got"):
-        Load(**wrong)
+        CoreLoad(**wrong)
 
 
 def test_the_least_busy_cores_come_first():
-    load = Load(busy=(0.5, 0.0, 2.0, 0.25))
+    load = CoreLoad(busy=(0.5, 0.0, 2.0, 0.25))
     assert [load.least_busy(count) for count in (1, 2, 4, 9)] == [
         (1,),
         (1, 3),
@@ -146,4 +146,4 @@ def test_the_least_busy_cores_come_first():
         (0, 1, 2, 3),
     ]
     assert load.busy_cores == 1.75
-    assert Load.idle(3).is_idle
+    assert CoreLoad.idle(3).is_idle
