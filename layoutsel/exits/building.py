@@ -13,9 +13,7 @@ import numpy as np
 
 import layoutsel
 from layoutsel import documents
-from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.costs import PricedExits, measured, priced
-from layoutsel.exits.division import ExitDivision
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES
@@ -24,7 +22,6 @@ from layoutsel.exits.patterns import pattern_table
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load as load_compiled
 from layoutsel.runtime.samples import random_inputs
-from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
@@ -39,33 +36,10 @@ _ROUNDS = 41
 """Number of rounds of a race."""
 
 
-def stages_for(
-    division: ExitDivision, arrangement: Arrangement
-) -> Mapping[str, tuple[SubgraphId, ...]]:
-    """Sub-graphs by stage, without cuts of the trunk at exits that are off.
-
-    Branches that are off come last; they are part of the model, but do not run.
-    """
-    found: dict[str, tuple[SubgraphId, ...]] = {}
-    segment: tuple[SubgraphId, ...] = ()
-    for index, part in enumerate(division.trunk):
-        segment += part
-        is_last = index == len(division.branches)
-        if is_last or arrangement.branches[index] is not None:
-            found[f"trunk{index}"] = segment
-            segment = ()
-        if not is_last and arrangement.branches[index] is not None:
-            found[f"branch{index}"] = division.branches[index]
-    for index, worker in enumerate(arrangement.branches):
-        if worker is None:
-            found[f"branch{index}"] = division.branches[index]
-    return {name: held for name, held in found.items() if held}
-
-
 def compiled_for(
-    network: ExitNetwork, found: PricedExits, arrangement: Arrangement, **options: Any
+    network: ExitNetwork, found: PricedExits, threads: int, **options: Any
 ) -> CompiledModel:
-    """Compile a network for an arrangement, by the plan for the threads of its trunk.
+    """Compile a network by the plan for a number of threads; all arrangements can run on it.
 
     Parameters
     ----------
@@ -73,14 +47,12 @@ def compiled_for(
         The network.
     found
         Its plans and division.
-    arrangement
-        Workers of trunk and branches.
+    threads
+        Number of threads of the trunk, one of those of the plans.
     **options
         Options of :func:`layoutsel.compile_plan`.
     """
-    threads = {kind.name: kind.threads for kind in found.costs.workers}
-    plan = found.plans[threads[arrangement.trunk]]
-    staged = plan.in_stages(stages_for(found.division, arrangement))
+    staged = found.plans[threads].in_stages(found.division.stages())
     return layoutsel.compile_plan(network.scored(), staged, **options)
 
 
@@ -102,13 +74,9 @@ def profiled(network: ExitNetwork, **options: Any) -> PricedExits:
         If the network cannot be planned or built.
     """
     found = priced(network, **options)
-    compiled = {}
-    for kind in found.costs.workers:
-        if kind.threads not in compiled:
-            inline = Arrangement(
-                trunk=kind.name, branches=(kind.name,) * len(found.division.branches)
-            )
-            compiled[kind.threads] = compiled_for(network, found, inline, verify=False)
+    compiled = {
+        threads: compiled_for(network, found, threads, verify=False) for threads in found.plans
+    }
     return replace(found, costs=measured(found.costs, compiled))
 
 
@@ -153,14 +121,14 @@ def build(
     if race_s > 0:
         plans |= {one.name: _as_plan(plan, one) for one in _rivals(plan)}
     models: dict[str, ExitModel] = {}
-    made: dict[object, CompiledModel] = {}
+    made: dict[int, CompiledModel] = {}
+    kinds = {kind.name: kind for kind in found.costs.workers}
     try:
         for name, one in plans.items():
-            stages = stages_for(found.division, one.arrangement)
-            key = one.arrangement.trunk, tuple(stages.items())
-            if key not in made:
-                made[key] = compiled_for(network, found, one.arrangement, **options)
-            models[name] = model_of(made[key], one, limit_s=limit_s)
+            threads = kinds[one.arrangement.trunk].threads
+            if threads not in made:
+                made[threads] = compiled_for(network, found, threads, **options)
+            models[name] = model_of(made[threads], one, limit_s=limit_s)
         times_us = race(models, plan, race_s) if len(models) > 1 else {}
     except BaseException:
         for model in models.values():

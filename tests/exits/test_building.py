@@ -8,16 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exit_models import expected, images, network, policy_of
-from exit_networks import NETWORKS
 
 import layoutsel
 from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError
 from layoutsel.exits import building
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.building import build, compiled_for, load, model_of, profiled, race, stages_for
+from layoutsel.exits.building import build, compiled_for, load, model_of, profiled, race
 from layoutsel.exits.costs import host_workers, measured, priced
-from layoutsel.exits.dividing import divide
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
 from layoutsel.planning.check_fits import PlanMismatch
@@ -69,9 +67,7 @@ class TestCosts:
 
     @pytest.mark.skipif(len(available_cores()) == 1, reason="needs two cores")
     def test_measured(self, found):
-        compiled = compiled_for(
-            network(NAME), found, Arrangement(trunk="cpu-1", branches=("cpu-1",) * 2)
-        )
+        compiled = compiled_for(network(NAME), found, 1)
         costs = measured(found.costs, {1: compiled})
         pairs = set(costs.slowdown)
         assert pairs == {"cpu-1|cpu-1b", "cpu-1b|cpu-1"}
@@ -93,18 +89,6 @@ class TestCosts:
             assert 5 < flat.sum() < 1e5
         most = found.costs.workers[0].name
         assert costs.trunk_us[most] == found.costs.trunk_us[most]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_trunk_is_cut_only_where_an_exit_runs(name):
-    early = len(network(name).names) - 1
-    held = layoutsel.plan(network(name).scored(), cost="roofline", threads=1, units=["cpu"])
-    division = divide(held.reads, held.results, early + 1)
-    full = stages_for(division, Arrangement(trunk="a", branches=("a",) * early))
-    assert full == division.stages()
-    off = stages_for(division, Arrangement(trunk="a", branches=(None,) * early))
-    assert [stage for stage in off if stage.startswith("trunk")] == [f"trunk{early}"]
-    assert sorted(id_ for part in off.values() for id_ in part) == sorted(held.reads)
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +135,11 @@ class TestBuilding:
             return {name: 1.0 if name == wanted else 2.0 for name in models}
 
         made = functools.cache(
-            lambda trunk, branches: compiled_for(
-                network(NAME), found, Arrangement(trunk=trunk, branches=branches), verify=False
-            )
+            lambda threads: compiled_for(network(NAME), found, threads, verify=False)
         )
         monkeypatch.setattr(building, "race", judged)
         monkeypatch.setattr(
-            building, "compiled_for", lambda _network, _found, one: made(one.trunk, one.branches)
+            building, "compiled_for", lambda _network, _found, threads: made(threads)
         )
         wanted = "planned"
         with build(network(NAME), found, plan) as model:
@@ -174,7 +156,7 @@ class TestBuilding:
 
     def test_a_race_takes_the_patterns_that_were_observed(self, found, plan):
         arrangement = Arrangement(trunk="cpu-1", branches=("cpu-1", "cpu-1"))
-        compiled = compiled_for(network(NAME), found, arrangement, verify=False)
+        compiled = compiled_for(network(NAME), found, 1, verify=False)
         inputs = images(NAME, 1)
         with model_of(compiled, replace(plan, arrangement=arrangement)) as model:
             for sure, exit_ in (((), "final"), ((1,), "exit2"), ((0, 1), "exit1")):
@@ -188,6 +170,6 @@ class TestBuilding:
             build(network("chain"), found, plan)
 
     def test_an_artifact_without_exits(self, found, tmp_path):
-        compiled = compiled_for(network(NAME), found, OFF)
+        compiled = compiled_for(network(NAME), found, 1)
         with pytest.raises(LayoutselError, match="artifact of a network without exits"):
             load(compiled.save(tmp_path / "plain.so"))
