@@ -5,10 +5,10 @@ the end, and each sure exit is compared with the final one.
 
 The test is a mixture of likelihood ratios (Wald 1945, Robbins 1970) over larger shares of
 disagreement, and over the requests from which on they may hold. Each ratio is a supermartingale
-while the share is at most the allowed one, and so is their weighted sum. By Ville's inequality
-(1939), the sum ever exceeds 1 / error with at most the probability `error`, whatever the number of
-requests. The mixture over starts finds a change after a long time without one (e-detectors, Shin,
-Ramdas and Rinaldo 2022, with weights that add up to one).
+while the share is at most the allowed one, and so is their weighted sum. The sum ever exceeds
+1 / error with at most the probability `error`, whatever the number of requests (Ville 1939). The
+mixture over starts finds a change after a long time without one (e-detectors of Shin, Ramdas and
+Rinaldo 2022, with weights that add up to one).
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ be slower than it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
@@ -16,6 +17,7 @@ from layoutsel.exits.arrangement_checks import cost_faults
 from layoutsel.exits.arrangement_search import (
     ArrangementOptions,
     ArrangementSearch,
+    FoundArrangement,
 )
 from layoutsel.exits.exit_pins import all_options, pinned
 from layoutsel.exits.exit_plan import SCHEMA_VERSION, ExitPlan, OtherArrangement
@@ -46,6 +48,21 @@ class ExitProblem:
     """Entry of :data:`layoutsel.exits.answers.ANSWERS`."""
     objective: str = "mean"
     """Entry of :data:`layoutsel.exits.latencies.OBJECTIVES`."""
+
+
+class SolvedExits(NamedTuple):
+    """Best arrangement of a problem, and the search that found it."""
+
+    model: LatencyModel
+    """Latencies of arrangements."""
+    search: ArrangementSearch
+    """Values of arrangements."""
+    options: ArrangementOptions
+    """Workers of each stage within the pins."""
+    baselines: Mapping[str, Arrangement]
+    """Baselines by name, without regard to pins."""
+    best: FoundArrangement
+    """Best arrangement that was found."""
 
 
 def plan_exits(
@@ -79,6 +96,30 @@ def plan_exits(
     UnsatisfiedPin
         If no arrangement keeps all pins.
     """
+    model, search, options, baselines, best = solve(problem, pins, time_limit_s)
+    forced = _forced(best.arrangement, options, search, problem.exits)
+    return ExitPlan(
+        schema_version=SCHEMA_VERSION,
+        model_name=model_name,
+        model_hash=model_hash,
+        exits=problem.exits,
+        policy=problem.policy,
+        answer=problem.answer,
+        objective=problem.objective,
+        arrangement=best.arrangement,
+        latencies=model.latencies(best.arrangement),
+        bound_us=best.bound_us,
+        patterns=problem.patterns,
+        costs=model.simulator.costs,
+        baselines=_others(baselines.items(), model),
+        forced=_others(forced, model),
+    )
+
+
+def solve(
+    problem: ExitProblem, pins: Sequence[str] = (), time_limit_s: float = TIME_LIMIT_S
+) -> SolvedExits:
+    """Find the best arrangement alone; arguments and errors are those of :func:`plan_exits`."""
     costs = with_patience(problem.costs, problem.policy)
     _check(problem)
     model = LatencyModel(costs, problem.policy, problem.patterns, answer=problem.answer)
@@ -97,23 +138,7 @@ def plan_exits(
             f"no arrangement on {costs.cores} cores keeps the pins {', '.join(map(repr, pins))}. "
             f"Pin fewer stages, or to workers with fewer cores"
         )
-    forced = _forced(best.arrangement, options, search, problem.exits)
-    return ExitPlan(
-        schema_version=SCHEMA_VERSION,
-        model_name=model_name,
-        model_hash=model_hash,
-        exits=problem.exits,
-        policy=problem.policy,
-        answer=problem.answer,
-        objective=problem.objective,
-        arrangement=best.arrangement,
-        latencies=model.latencies(best.arrangement),
-        bound_us=best.bound_us,
-        patterns=problem.patterns,
-        costs=costs,
-        baselines=_others(baselines.items(), model),
-        forced=_others(forced, model),
-    )
+    return SolvedExits(model, search, options, baselines, best)
 
 
 def with_patience(costs: ExitCosts, policy: Policy) -> ExitCosts:
