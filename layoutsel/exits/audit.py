@@ -18,7 +18,6 @@ import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +94,18 @@ class DisagreementTest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditedRequest:
+    """Results of a request that ran to its end."""
+
+    sure: tuple[int, ...]
+    """Numbers of the sure exits before the final one, ascending."""
+    labels: tuple[int, ...]
+    """Their predicted classes."""
+    final: int
+    """Predicted class of the final exit."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditStatistics:
     """Results of an audit so far."""
 
@@ -156,25 +167,14 @@ class ExitAudit:
         """Decide whether the next request is audited."""
         return self._random.random() < self._share
 
-    def add(self, sure: Sequence[int], labels: Collection[int], final: int) -> None:
-        """Take the results of an audited request.
-
-        Parameters
-        ----------
-        sure
-            Numbers of the sure exits before the final one, ascending.
-        labels
-            Their predicted classes.
-        final
-            Predicted class of the final exit.
-        """
-        disagrees = any(label != final for label in labels)
+    def add(self, seen: AuditedRequest) -> None:
+        """Take the results of an audited request."""
+        disagrees = any(label != seen.final for label in seen.labels)
         with self._lock:
             self._requests += 1
             self._disagreements += disagrees
-            pattern = tuple(sure)
-            if pattern in self._patterns or len(self._patterns) < _MOST_PATTERNS:
-                self._patterns[pattern] += 1
+            if seen.sure in self._patterns or len(self._patterns) < _MOST_PATTERNS:
+                self._patterns[seen.sure] += 1
             was_at_risk = self.is_at_risk
             if self._test is not None:
                 self.is_at_risk = self._test.add(disagrees)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import layoutsel
 from layoutsel import documents
+from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.costs import PricedExits, measured, priced
-from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES
 from layoutsel.exits.network import ExitNetwork
@@ -34,6 +36,8 @@ _PATTERNS = 4
 """Maximum number of patterns that a race measures; the most frequent ones."""
 _ROUNDS = 41
 """Number of rounds of a race."""
+Name = TypeVar("Name", bound=Hashable)
+"""Name of a contender."""
 
 
 def compiled_for(
@@ -167,16 +171,34 @@ def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dic
     limit_s
         Time limit, seconds; one round is always completed.
     """
+    inputs = random_inputs(next(iter(models.values())).compiled.inputs)
+    runs = {name: partial(model.forced, inputs=inputs) for name, model in models.items()}
+    return timed_in_turns(runs, plan, limit_s)
+
+
+def timed_in_turns(
+    runs: Mapping[Name, Callable[[tuple[int, ...]], ExitAnswer]], plan: ExitPlan, limit_s: float
+) -> dict[Name, float]:
+    """Time answers in alternation, and return the objective of each by name, microseconds.
+
+    Parameters
+    ----------
+    runs
+        Functions that answer a request as if exactly the given exits were sure.
+    plan
+        Observed patterns and objective.
+    limit_s
+        Time limit, seconds; one round is always completed.
+    """
     sure, samples = pattern_table(plan.patterns[:_PATTERNS], len(plan.exits))
     patterns = [tuple(map(int, np.flatnonzero(row[:-1]))) for row in sure]
-    inputs = random_inputs(next(iter(models.values())).compiled.inputs)
-    times: dict[str, list[list[float]]] = {name: [] for name in models}
+    times: dict[Name, list[list[float]]] = {name: [] for name in runs}
     end_s = time.monotonic() + limit_s
     for number in range(_ROUNDS):
         if number and time.monotonic() > end_s:
             break
-        for name, model in models.items():
-            times[name].append([model.forced(one, inputs).us for one in patterns])
+        for name, run in runs.items():
+            times[name].append([run(one).us for one in patterns])
     found = {}
     for name, rows in times.items():
         medians_us = np.median(np.array(rows), axis=0)
@@ -184,8 +206,14 @@ def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dic
     return found
 
 
-def model_of(compiled: CompiledModel, plan: ExitPlan, *, limit_s: float = LIMIT_S) -> ExitModel:
-    """Make a model of a compiled network as its plan arranges it."""
+def model_of(
+    compiled: CompiledModel,
+    plan: ExitPlan,
+    *,
+    limit_s: float = LIMIT_S,
+    others: Sequence[Arrangement] = (),
+) -> ExitModel:
+    """Make a model of a compiled network as its plan arranges it, and with other arrangements."""
     return ExitModel(
         compiled,
         plan.exits,
@@ -194,6 +222,7 @@ def model_of(compiled: CompiledModel, plan: ExitPlan, *, limit_s: float = LIMIT_
         workers=plan.costs.workers,
         answer=plan.answer,
         limit_s=limit_s,
+        others=others,
     )
 
 

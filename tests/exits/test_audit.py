@@ -11,7 +11,7 @@ from exit_models import policy_of
 from scipy.stats import binom
 
 from layoutsel.errors import LayoutselError
-from layoutsel.exits.audit import DisagreementTest, ExitAudit, allowed_disagreement
+from layoutsel.exits.audit import AuditedRequest, DisagreementTest, ExitAudit, allowed_disagreement
 from layoutsel.exits.certificate import upper_bound
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.policy import Certificate
@@ -72,9 +72,9 @@ def test_risk_is_reported_once_and_stays(caplog):
     assert audit.draws()
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
-            audit.add([0, 1], [3, 4], 4)
+            audit.add(AuditedRequest(sure=(0, 1), labels=(3, 4), final=4))
         for _ in range(500):
-            audit.add([], [], 4)
+            audit.add(AuditedRequest(sure=(), labels=(), final=4))
     assert audit.is_at_risk
     assert caplog.text.count("accuracy promise at risk") == 1
     found = audit.statistics()
@@ -86,7 +86,7 @@ def test_risk_is_reported_once_and_stays(caplog):
 def test_agreement_is_no_risk():
     audit = ExitAudit(0.01, share=1.0)
     for _ in range(2000):
-        audit.add([0], [4], 4)
+        audit.add(AuditedRequest(sure=(0,), labels=(4,), final=4))
     assert not audit.is_at_risk
     assert audit.statistics().disagreements == 0
 
@@ -95,7 +95,7 @@ def test_statistics_without_a_promise():
     audit = ExitAudit(None, share=0.0)
     assert not any(audit.draws() for _ in range(100))
     for _ in range(100):
-        audit.add([0], [1], 2)
+        audit.add(AuditedRequest(sure=(0,), labels=(1,), final=2))
     assert not audit.is_at_risk
     assert audit.statistics().disagreements == 100
     assert ExitAudit(None).statistics().disagreement_bound == 1

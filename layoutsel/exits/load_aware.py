@@ -1,0 +1,87 @@
+"""Multi-exit networks that adapt to the load, and check the accuracy that they promise."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+
+import numpy as np
+
+from layoutsel.exits.audit import ExitAudit
+from layoutsel.exits.controller import PlanController
+from layoutsel.exits.executor import ExitAnswer, ExitModel
+from layoutsel.exits.load_table import LoadTable
+
+
+class LoadAwareModel:
+    """A multi-exit network with an arrangement for every load; a context manager.
+
+    The arrangement of a request is decided when it arrives. A share of the requests runs all exits
+    to their end. Once they show that the accuracy promise is at risk, the trunk alone answers.
+
+    Parameters
+    ----------
+    model
+        The network, made with all arrangements of the table; it is closed with this object.
+    table
+        Arrangements by load.
+    controller
+        Chooses the arrangement; it samples the load while this object is open.
+    audit
+        Chooses the audited requests.
+    """
+
+    def __init__(
+        self, model: ExitModel, table: LoadTable, controller: PlanController, audit: ExitAudit
+    ) -> None:
+        self.model = model
+        """The network."""
+        self.table = table
+        """Arrangements by load."""
+        self.controller = controller
+        """Chooses the arrangement."""
+        self.audit = audit
+        """Chooses the audited requests, and tells what they show."""
+        self._active = 0
+        self._lock = threading.Lock()
+        self._open = ExitStack()
+        self._open.callback(model.close)
+        self._open.enter_context(controller)
+
+    def __call__(self, /, *arguments: np.ndarray, **named: np.ndarray) -> ExitAnswer:
+        """Answer a request with inputs by position or by name; errors as in :class:`ExitModel`."""
+        choice = self.controller.choice
+        if self.audit.is_at_risk:
+            choice = choice._replace(chosen=choice.off)
+        arrangement = self.table.arrangements[choice.chosen]
+        if any(arrangement.branches) and self.audit.draws():
+            answer, seen = self.model.audited(arrangement, arguments, named)
+            self.audit.add(seen)
+            return answer
+        with self._lock:
+            others = self._active
+            self._active += 1
+        try:
+            answer = self.model.on(arrangement, arguments, named)
+        finally:
+            with self._lock:
+                self._active -= 1
+        if not others:  # the time of a request that waited for others tells nothing
+            self.controller.report(choice, answer.us)
+        return answer
+
+    def close(self) -> None:
+        """End the workers and the thread that samples the load."""
+        self._open.close()
+
+    def __enter__(self) -> LoadAwareModel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,187 @@
+"""Artifacts with a table of arrangements by load: made, measured, saved in the header, opened."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from layoutsel import documents
+from layoutsel.device.load import CoreLoad
+from layoutsel.device.load_monitor import LoadMonitor
+from layoutsel.errors import LayoutselError
+from layoutsel.exits.audit import ERROR, SHARE, ExitAudit, allowed_disagreement
+from layoutsel.exits.building import (
+    HEADER,
+    RACE_S,
+    compiled_for,
+    model_of,
+    plan_in,
+    timed_in_turns,
+)
+from layoutsel.exits.controller import PlanController
+from layoutsel.exits.costs import PricedExits
+from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.exit_plan import ExitPlan
+from layoutsel.exits.load_aware import LoadAwareModel
+from layoutsel.exits.load_grid import LoadGrid
+from layoutsel.exits.load_table import LoadTable, make_table
+from layoutsel.exits.loaded_costs import loaded_costs
+from layoutsel.exits.matrix import ExitMatrix
+from layoutsel.exits.network import ExitNetwork
+from layoutsel.exits.planner import ExitProblem
+from layoutsel.runtime.compiled import CompiledModel
+from layoutsel.runtime.loading import load as load_compiled
+from layoutsel.runtime.samples import random_inputs
+
+TABLE = "exit_table"
+"""Entry of an artifact's header: the table of arrangements by load, a :class:`LoadTable`."""
+ALLOWED = "exit_disagreement"
+"""Entry of an artifact's header: share of requests in which sure exits may differ from the final.
+
+It is null if no accuracy was promised.
+"""
+_IDLE_S = 0.2
+"""Time over which the load before a race is measured, seconds."""
+
+
+def table_for(plan: ExitPlan, *, cores: int | None = None, **options: Any) -> LoadTable:
+    """Make the table of arrangements by load for a planned network.
+
+    Parameters
+    ----------
+    plan
+        Plan for an idle host.
+    cores
+        Number of cores of the grid; those of the plan's costs if None.
+    **options
+        Options of :func:`~layoutsel.exits.load_table.make_table`.
+
+    Raises
+    ------
+    LayoutselError
+        If the plan is inconsistent.
+    """
+    problem = ExitProblem(
+        exits=plan.exits,
+        costs=plan.costs,
+        policy=plan.policy,
+        patterns=plan.patterns,
+        answer=plan.answer,
+        objective=plan.objective,
+    )
+    grid = LoadGrid.of_host(cores or plan.costs.cores)
+    return make_table(problem, loaded_costs(plan.costs), grid, **options)
+
+
+def compile_for_loads(
+    network: ExitNetwork,
+    found: PricedExits,
+    plan: ExitPlan,
+    table: LoadTable,
+    *,
+    seen: ExitMatrix | None = None,
+    race_s: float = RACE_S,
+    **options: Any,
+) -> CompiledModel:
+    """Compile a network once for all arrangements of a table, and measure each of them.
+
+    The trunk alone is measured as well. An arrangement that is slower than it, as far as the
+    measurement can tell, is not chosen. Save the result as an artifact, or open it directly.
+
+    Parameters
+    ----------
+    network
+        The network.
+    found
+        Its plans and division.
+    plan
+        Plan for an idle host; the code is that of the plan for the threads of its trunk.
+    table
+        Arrangements by load.
+    seen
+        Observations of the calibration, for the audit's expectation.
+    race_s
+        Time limit of the measurement, seconds; 0 to trust the predictions.
+    **options
+        Options of :func:`layoutsel.compile_plan`.
+
+    Raises
+    ------
+    PlanMismatch
+        If the plan is of another network.
+    LayoutselError
+        If the plan cannot be built.
+    """
+    plan.check_model(network.spec.model_hash)
+    threads = {kind.name: kind.threads for kind in found.costs.workers}
+    compiled = compiled_for(network, found, threads[plan.arrangement.trunk], **options)
+    if race_s > 0:
+        with model_of(compiled, plan, others=table.arrangements) as model:
+            table = _measured(model, plan, table, race_s)
+    compiled.header |= {
+        HEADER: documents.to_json(plan),
+        TABLE: documents.to_json(table),
+        ALLOWED: allowed_disagreement(plan.policy, seen),
+    }
+    return compiled
+
+
+def open_for_loads(
+    source: CompiledModel | Path | str,
+    *,
+    limit_s: float = LIMIT_S,
+    audit_share: float = SHARE,
+    audit_error: float = ERROR,
+    monitor: LoadMonitor | None = None,
+) -> LoadAwareModel:
+    """Open a network that adapts to the load, without planning or compiling.
+
+    Parameters
+    ----------
+    source
+        Result of :func:`compile_for_loads`, or the file that it was saved in. The file holds native
+        code: load only trusted files.
+    limit_s
+        Time limit of a request on a worker, seconds.
+    audit_share
+        Share of requests that run all exits to their end; 0 for none.
+    audit_error
+        Probability of a false alarm of the audit over any number of requests.
+    monitor
+        Source of the load; a new one if None.
+
+    Raises
+    ------
+    LayoutselError
+        If the source has no table of arrangements, or is damaged.
+    """
+    compiled = source if isinstance(source, CompiledModel) else load_compiled(source)
+    file = "the compiled network" if isinstance(source, CompiledModel) else str(source)
+    plan = plan_in(compiled.header, file)
+    if TABLE not in compiled.header:
+        raise LayoutselError(
+            f"{file} has no table of arrangements by load: expected one that was compiled for "
+            "loads; open this one with layoutsel.exits.load"
+        )
+    table = LoadTable.read(compiled.header[TABLE], plan.costs, file=file)
+    audit = ExitAudit(compiled.header.get(ALLOWED), share=audit_share, error=audit_error)
+    model = model_of(compiled, plan, limit_s=limit_s, others=table.arrangements)
+    return LoadAwareModel(model, table, PlanController(table, monitor), audit)
+
+
+def _measured(model: ExitModel, plan: ExitPlan, table: LoadTable, limit_s: float) -> LoadTable:
+    """Correct the predictions of all arrangements by answers under the present load."""
+    inputs = random_inputs(model.compiled.inputs)
+    runs = {
+        one: partial(model.forced, inputs=inputs, arrangement=one) for one in table.arrangements
+    }
+    times_us = timed_in_turns(runs, plan, limit_s)
+    return table.corrected(_load_now(), [times_us[one] for one in table.arrangements])
+
+
+def _load_now() -> CoreLoad:
+    with LoadMonitor() as monitor:
+        time.sleep(_IDLE_S)
+        return monitor.load

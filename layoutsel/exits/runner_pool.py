@@ -1,0 +1,116 @@
+"""Runners of all arrangements of a network, which share its workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from layoutsel.device.stage_caller import StageCaller
+from layoutsel.device.stage_worker import TensorWorker
+from layoutsel.device.threads import available_cores
+from layoutsel.exits.arrangement import Arrangement, WorkerKind
+from layoutsel.exits.lanes import lanes_of
+from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
+from layoutsel.runtime.compiled import CompiledModel
+
+logger = logging.getLogger(__name__)
+
+
+class RunnerPool:
+    """Makes the runner of each arrangement on first use.
+
+    Arrangements of one worker run on the calling thread. Workers with equal threads and cores are
+    one. After a failure, every arrangement is that of the trunk alone.
+
+    Parameters
+    ----------
+    compiled
+        Compiled model, divided into trunk and branches.
+    exits
+        Number of exits, the final one included.
+    kinds
+        Workers by name.
+    limit_s
+        Time limit of a request on a worker, seconds.
+    """
+
+    def __init__(
+        self, compiled: CompiledModel, exits: int, kinds: Mapping[str, WorkerKind], limit_s: float
+    ) -> None:
+        self._compiled, self._exits, self._kinds = compiled, exits, kinds
+        self._limit_s = limit_s
+        self._runners: dict[Arrangement, Runner] = {}
+        self._callers: dict[int, StageCaller] = {}
+        self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
+        self._has_failed = False
+
+    def runner(self, arrangement: Arrangement) -> Runner:
+        """Return the runner of an arrangement; that of its trunk alone after a failure."""
+        used = self._alone(arrangement) if self._has_failed else arrangement
+        if used not in self._runners:
+            self._runners[used] = self._made(used)
+        return self._runners[used]
+
+    def caller(self, arrangement: Arrangement) -> StageCaller:
+        """Return what runs the stages of an arrangement's trunk on the calling thread."""
+        threads = self._kinds[arrangement.trunk].threads
+        if threads not in self._callers:
+            self._callers[threads] = self._compiled.caller(threads=threads)
+        return self._callers[threads]
+
+    def give_up(self, why: str) -> None:
+        """End the workers; from now on, the trunk alone runs."""
+        _warn(why)
+        self._has_failed = True
+        self.close()
+
+    def close(self) -> None:
+        """Fail the active request, and end the workers."""
+        for runner in list(self._runners.values()):
+            runner.close()
+
+    def _made(self, arrangement: Arrangement) -> Runner:
+        lanes = lanes_of(self._compiled.stages, self._exits, arrangement)
+        if len(lanes.lanes) == 1:
+            return RunHere(lanes, self.caller(arrangement))
+        kinds = [self._kinds[lane.worker] for lane in lanes.lanes]
+        cores = _cores(kinds)
+        if cores is None:
+            needed = " and ".join(f"{kind.cores}" for kind in kinds)
+            _warn(f"the workers take {needed} cores; this process has {len(available_cores())}")
+            return self.runner(self._alone(arrangement))
+        workers = [
+            self._worker(number, kind.threads, own)
+            for number, (kind, own) in enumerate(zip(kinds, cores, strict=True))
+        ]
+        return RunOnWorkers(lanes, workers, self._limit_s)
+
+    def _worker(self, lane: int, threads: int, cores: tuple[int, ...]) -> TensorWorker:
+        # Workers without cores of their own differ by their lane, so that they can wait for others.
+        key = threads, cores or (-1 - lane,)
+        if key not in self._workers:
+            self._workers[key] = self._compiled.worker(
+                threads=threads, cores=cores or None, limit_s=self._limit_s
+            )
+        return self._workers[key]
+
+    def _alone(self, arrangement: Arrangement) -> Arrangement:
+        return Arrangement(trunk=arrangement.trunk, branches=(None,) * (self._exits - 1))
+
+
+def _warn(why: str) -> None:
+    logger.warning("exits are off, and the trunk alone answers: %s", why)
+
+
+def _cores(kinds: Sequence[WorkerKind]) -> list[tuple[int, ...]] | None:
+    """Assign cores to workers that run at the same time; None if there are too few."""
+    free = list(available_cores())
+    found = []
+    for kind in kinds:
+        found.append(tuple(free[: kind.cores]))
+        free = free[kind.cores :]
+    return found if all(map(_has_all, found, kinds)) else None
+
+
+def _has_all(cores: tuple[int, ...], kind: WorkerKind) -> bool:
+    return len(cores) == kind.cores
