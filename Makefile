@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxproces
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
-.PHONY: setup demo demo-cluster test test-full lint format contribute bench clean
+.PHONY: setup demo demo-cluster demo-exits test test-full lint format contribute bench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,11 @@ demo: setup
 demo-cluster: setup
 	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
 	$(BIN)/layoutsel cluster demo
+
+# A network with several exits, trained here; PyTorch is an optional part.
+demo-exits: setup
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/layoutsel exits demo
 
 # At most ten minutes on two cores with nothing else running.
 test: setup

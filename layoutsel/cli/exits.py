@@ -8,6 +8,7 @@ import typer
 
 from layoutsel.cli import (
     exits_bench,
+    exits_demo,
     exits_inspect,
     exits_plan,
     exits_policy,
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     **exits_plan.COMMANDS,
     **exits_run.COMMANDS,
     "bench": exits_bench.bench,
+    "demo": exits_demo.demo,
 }
 """Functions of the commands, by name."""
 

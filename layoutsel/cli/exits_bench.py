@@ -10,6 +10,7 @@ from layoutsel.cli.activity import activity
 from layoutsel.cli.exits_run import ArtifactArgument, FirstOption, SamplesArgument
 from layoutsel.cli.options import JsonFlag, parse_seconds
 from layoutsel.report import terminal
+from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,29 +37,68 @@ def bench(
             help="Time after which no round begins; one is always completed.",
         ),
     ] = "60s",
+    loads: Annotated[
+        str,
+        typer.Option(
+            "--loads",
+            metavar="L1,L2,…",
+            help="Percentages of the time for which another process computes on the first core.",
+        ),
+    ] = "0",
     first: FirstOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Time an artifact, its exits in sequence, and its trunk alone, sample by sample in turns."""
-    limit_s = parse_seconds(time_limit)
-    from layoutsel.exits.comparing import compare, contenders
+    """Time an artifact, exits in sequence, and its trunk alone, sample by sample in turns."""
+    limit_s, shares = parse_seconds(time_limit), parse_loads(loads)
+    from layoutsel.exits.comparing import busy_core, compare, contenders
     from layoutsel.exits.samples import read_samples
 
     with activity() as shown, contenders(artifact) as models:
         compiled = next(iter(models.values())).compiled
         (_, classes) = compiled.outputs[0].shape
         samples = read_samples(data, compiled.inputs, classes).first(first)
-        shown.phase(f"answering {len(samples.inputs)} samples with {len(models)} arrangements")
-        found = compare(models, samples, rounds=rounds, time_limit_s=limit_s)
+        found = {}
+        for share in shares:
+            shown.phase(
+                f"answering {len(samples.inputs)} samples with {len(models)} arrangements, "
+                f"load {share:.0%}"
+            )
+            with busy_core(share):
+                found[share] = compare(models, samples, rounds=rounds, time_limit_s=limit_s)
     if json:
         terminal.show_json(describe(found))
-    else:
-        terminal.show(comparison_table(found))
+        return
+    for share, one in found.items():
+        title = [f"load {share:.0%} of the first core"] if len(found) > 1 else []
+        terminal.show(*title, comparison_table(one))
 
 
-def describe(found: Mapping[str, Answered]) -> dict[str, Any]:
-    """Collect the figures of a comparison as JSON data."""
-    rows = [{"name": name, **one.summary()} for name, one in found.items()]
+def parse_loads(text: str) -> tuple[float, ...]:
+    """Parse ``0,50,100`` as shares.
+
+    Raises
+    ------
+    LayoutselError
+        If the text is not made of different percentages.
+    """
+    try:
+        found = tuple(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or len(set(found)) < len(found) or not all(0 <= one <= 1 for one in found):
+        raise LayoutselError(
+            f"--loads {text}: expected different numbers from 0 to 100, such as 0,50,100"
+        )
+    return found
+
+
+def describe(found: Mapping[float, Mapping[str, Answered]]) -> dict[str, Any]:
+    """Collect the figures of comparisons, by load, as JSON data."""
+    rows = [
+        {"name": name, "load": share, **one.summary()}
+        for share, compared in found.items()
+        for name, one in compared.items()
+    ]
     return {"schema_version": SCHEMA_VERSION, "arrangements": rows}
 
 

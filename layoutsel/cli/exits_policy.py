@@ -195,7 +195,7 @@ def calibrate(
         terminal.show_json(documents.to_json(made))
     else:
         terminal.show(_policy_table(made, seen))
-        terminal.show_text(_promise(made))
+        terminal.show_text(promise(made))
         terminal.show_text(f"policy written to {output}")
 
 
@@ -274,7 +274,8 @@ def _policy_table(policy: Policy, seen: ExitMatrix) -> Table:
     return table
 
 
-def _promise(policy: Policy) -> str:
+def promise(policy: Policy) -> str:
+    """Line about the accuracy that a policy keeps."""
     proof = policy.certificate
     if proof is None:
         return "no exit is of any use: the network always runs to the end"

@@ -11,19 +11,30 @@ from pathlib import Path
 
 import numpy as np
 
+from layoutsel.device.load import BusyProcess
+from layoutsel.device.load_generators import generating
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.building import model_of, plan_in
 from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
+from layoutsel.exits.exit_pins import all_options
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.samples import Samples
 from layoutsel.runtime.loading import load as load_compiled
 
-CHOSEN, SEQUENTIAL, ALONE = "as compiled", "exits in sequence", "trunk alone"
+CHOSEN, SEQUENTIAL, BESIDE, ALONE = (
+    "as compiled",
+    "exits in sequence",
+    "exits beside the trunk",
+    "trunk alone",
+)
 """Names of arrangements."""
 ROUNDS = 3
 """Default number of rounds over all samples."""
 TIME_LIMIT_S = 60.0
 """Default time limit of a comparison, seconds."""
+
+_LOAD_LIMIT_S = 3600.0
+"""Time limit of a load, which ends with its block, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,9 +95,11 @@ def answered(model: ExitModel, samples: Samples) -> Answered:
 
 @contextmanager
 def contenders(path: Path | str, *, limit_s: float = LIMIT_S) -> Iterator[Mapping[str, ExitModel]]:
-    """Open an artifact as compiled, in sequence, and with its trunk alone, while the block runs.
+    """Open an artifact in several arrangements while the block runs.
 
-    All of them share code, weights and the trunk's worker. Arrangements that are equal appear once.
+    They are that of its plan, all exits in sequence, all parallel to the trunk, and the trunk
+    alone.
+    All of them share code and weights. Arrangements that are equal appear once.
 
     Parameters
     ----------
@@ -113,16 +126,27 @@ def contenders(path: Path | str, *, limit_s: float = LIMIT_S) -> Iterator[Mappin
 
 def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
     """Arrangements of one artifact by name, without repetitions."""
-    chosen = plan.arrangement
-    on = [name is not None for name in chosen.branches]
-    found = {CHOSEN: chosen}
-    sequential = tuple(chosen.trunk if one else None for one in on)
-    off: tuple[str | None, ...] = (None,) * len(on)
+    trunk = plan.arrangement.trunk
+    threads = {kind.name: kind.threads for kind in plan.costs.workers}
+    may_answer = [threshold is not None for threshold in plan.policy.thresholds[:-1]]
+    options = all_options(plan.costs, may_answer).branches
+    inline = tuple(trunk if trunk in of else None for of in options)
+    off: tuple[str | None, ...] = (None,) * len(options)
     named = [
-        (SEQUENTIAL, Arrangement(trunk=chosen.trunk, branches=sequential)),
-        (ALONE, Arrangement(trunk=chosen.trunk, branches=off)),
+        (SEQUENTIAL, Arrangement(trunk=trunk, branches=inline)),
+        *(
+            (BESIDE, one.arrangement)
+            for one in plan.baselines
+            if threads[one.arrangement.trunk] == threads[trunk]
+            and set(one.arrangement.branches) - {None, one.arrangement.trunk}
+        ),
+        (ALONE, Arrangement(trunk=trunk, branches=off)),
     ]
-    return found | {name: one for name, one in named if one not in found.values()}
+    found = {CHOSEN: plan.arrangement}
+    for name, one in named:
+        if one not in found.values():
+            found[name] = one
+    return found
 
 
 def compare(
@@ -164,6 +188,14 @@ def compare(
         )
         for name, found in answers.items()
     }
+
+
+@contextmanager
+def busy_core(share: float) -> Iterator[None]:
+    """Let another process compute on the first core for a share of the time, 0 to 1, in a block."""
+    processes = [BusyProcess(core=0, duty=share)] if share else []
+    with generating(processes, limit_s=_LOAD_LIMIT_S):
+        yield
 
 
 def _rotated(names: Sequence[str], by: int) -> list[str]:

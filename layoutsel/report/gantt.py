@@ -102,7 +102,7 @@ def _lines(
     )
     yield '<rect width="100%" height="100%" fill="white"/>'
     yield f'<text x="{_LEFT:g}" y="18" font-weight="bold">{escape(title)}</text>'
-    for us in _ticks(first_us, last_us):
+    for us in ticks(first_us, last_us):
         x = _LEFT + (us - first_us) * scale
         yield _line(x, _TOP, bottom, "#ddd")
         yield f'<text x="{x:.1f}" y="{bottom + 14:g}" text-anchor="middle">{us / 1e3:,g}</text>'
@@ -143,13 +143,13 @@ def _mark(mark: GanttMark, x: float, tops: Mapping[str, float], bottom: float) -
     )
 
 
-def _ticks(first_us: float, last_us: float) -> Iterator[float]:
-    """Round times between two times."""
-    rough_us = (last_us - first_us) / _TICKS or 1.0
-    power = 10.0 ** math.floor(math.log10(rough_us))
-    step_us = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough_us)
-    for number in range(math.ceil(first_us / step_us), math.floor(last_us / step_us) + 1):
-        yield number * step_us
+def ticks(first: float, last: float, most: int = _TICKS) -> Iterator[float]:
+    """Yield round numbers between two numbers, with about `most` intervals at most."""
+    rough = (last - first) / most or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    for number in range(math.ceil(first / step), math.floor(last / step) + 1):
+        yield number * step
 
 
 def _line(x: float, top: float, bottom: float, colour: str) -> str:

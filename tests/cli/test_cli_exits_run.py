@@ -151,6 +151,16 @@ class TestBench:
         text = succeed("exits", *arguments[:-1])
         assert [line.split("  ")[0] for line in text.splitlines()[1:]] == list(rows)
 
+    def test_beside_loads(self, made):
+        arguments = ("bench", made["net.so"], SAMPLES, "--first", "5", "--rounds", "1")
+        printed = json.loads(succeed("exits", *arguments, "--loads", "0,100", "--json"))
+        by_load = {0.0: [], 1.0: []}
+        for row in printed["arrangements"]:
+            by_load[row["load"]].append(row["name"])
+        assert by_load[0.0] == by_load[1.0]
+        text = succeed("exits", *arguments, "--loads", "25,75")
+        assert "load 25% of the first core" in text
+
 
 def test_bad_input_is_one_line(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -172,6 +182,8 @@ def test_bad_input_is_one_line(made, tmp_path, monkeypatch):
         (("run", made["net.so"], "wrong.npz"), "expected float32 of shape"),
         (("run", made["net.so"], "none.npz"), "cannot read none.npz"),
         (("bench", made["net.so"], "wrong.npz"), "expected float32 of shape"),
+        (("bench", made["net.so"], SAMPLES, "--loads", "50,101"), "--loads 50,101: expected"),
+        (("bench", made["net.so"], SAMPLES, "--loads", "0,0"), "--loads 0,0: expected"),
     ):
         assert message in refused("exits", *arguments)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["text.so", "wrong.npz"]

@@ -1,0 +1,35 @@
+"""The demonstration of several exits, with a real load beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from command import layoutsel, succeed
+
+from layoutsel.exits import load
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: layoutsel[train]"
+)
+def test_a_network_is_trained_certified_and_timed(tmp_path):
+    printed = succeed(
+        *("exits", "demo", "--data", "mnist1d", "--size", "tiny", "-o", tmp_path), run=layoutsel
+    )
+    assert re.search(r"certified at confidence 0.95: at most 1 % of samples lose", printed)
+    for title in ("without a load", "another process on the first core"):
+        table = printed.split(f"measured on test samples, {title}:")[1]
+        assert {"as compiled", "trunk alone"} <= {
+            line.split("  ")[0] for line in table.splitlines()[1:5]
+        }
+    pictures = [file for file in tmp_path.iterdir() if file.suffix == ".svg"]
+    assert len(pictures) == 4
+    for file in pictures:
+        assert f"written {file}" in printed
+        ET.parse(file)
+    with load(tmp_path / "net.so") as model:
+        assert model.exits[-1] == "final"
