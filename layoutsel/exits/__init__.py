@@ -14,8 +14,10 @@ __all__ = [
     "attach",
     "calibrate",
     "compile",
+    "compile_for_loads",
     "load",
     "observe",
+    "open_for_loads",
     "plan",
     "read",
     "train",
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
     from layoutsel.exits.calibrating import calibrate
     from layoutsel.exits.executor import ExitAnswer, ExitModel
     from layoutsel.exits.exit_plan import ExitPlan
+    from layoutsel.exits.load_aware_building import open_for_loads
     from layoutsel.exits.matrix import ExitMatrix
     from layoutsel.exits.network import ExitNetwork, read
     from layoutsel.exits.observing import observe
     from layoutsel.exits.policy import Policy
-    from layoutsel.exits.steps import compile, plan
+    from layoutsel.exits.steps import compile, compile_for_loads, plan
     from layoutsel.exits.training.attach import attach
     from layoutsel.exits.training.train import train
 
@@ -44,8 +47,10 @@ _MODULES = {
     "attach": "layoutsel.exits.training.attach",
     "calibrate": "layoutsel.exits.calibrating",
     "compile": "layoutsel.exits.steps",
+    "compile_for_loads": "layoutsel.exits.steps",
     "load": "layoutsel.exits.building",
     "observe": "layoutsel.exits.observing",
+    "open_for_loads": "layoutsel.exits.load_aware_building",
     "plan": "layoutsel.exits.steps",
     "read": "layoutsel.exits.network",
     "train": "layoutsel.exits.training.train",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.load_aware import LoadAwareModel
 from layoutsel.exits.load_grid import LoadGrid
-from layoutsel.exits.load_table import LoadTable, make_table
+from layoutsel.exits.load_table import CostsAt, LoadTable, make_table
 from layoutsel.exits.loaded_costs import loaded_costs
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.network import ExitNetwork
@@ -46,15 +47,15 @@ _IDLE_S = 0.2
 """Time over which the load before a race is measured, seconds."""
 
 
-def table_for(plan: ExitPlan, *, cores: int | None = None, **options: Any) -> LoadTable:
+def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -> LoadTable:
     """Make the table of arrangements by load for a planned network.
 
     Parameters
     ----------
     plan
         Plan for an idle host.
-    cores
-        Number of cores of the grid; those of the plan's costs if None.
+    costs_at
+        Times of the network by load; if None, estimates on top of the plan's costs.
     **options
         Options of :func:`~layoutsel.exits.load_table.make_table`.
 
@@ -71,11 +72,11 @@ def table_for(plan: ExitPlan, *, cores: int | None = None, **options: Any) -> Lo
         answer=plan.answer,
         objective=plan.objective,
     )
-    grid = LoadGrid.of_host(cores or plan.costs.cores)
-    return make_table(problem, loaded_costs(plan.costs), grid, **options)
+    grid = LoadGrid.of_host(plan.costs.cores)
+    return make_table(problem, costs_at or loaded_costs(plan.costs), grid, **options)
 
 
-def compile_for_loads(
+def build_for_loads(
     network: ExitNetwork,
     found: PricedExits,
     plan: ExitPlan,
@@ -121,7 +122,7 @@ def compile_for_loads(
         with model_of(compiled, plan, others=table.arrangements) as model:
             table = _measured(model, plan, table, race_s)
     compiled.header |= {
-        HEADER: documents.to_json(plan),
+        HEADER: documents.to_json(replace(plan, plans={})),  # the artifact holds the built one
         TABLE: documents.to_json(table),
         ALLOWED: allowed_disagreement(plan.policy, seen),
     }
@@ -141,7 +142,7 @@ def open_for_loads(
     Parameters
     ----------
     source
-        Result of :func:`compile_for_loads`, or the file that it was saved in. The file holds native
+        Result of :func:`build_for_loads`, or the file that it was saved in. The file holds native
         code: load only trusted files.
     limit_s
         Time limit of a request on a worker, seconds.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from layoutsel.cost.model import FREE
+from layoutsel.cost.slowdown import ESTIMATE, LoadedRun
 from layoutsel.device.load import CoreLoad
 from layoutsel.exits.arrangement import ExitCosts, WorkerKind
 from layoutsel.exits.load_table import CostsAt
@@ -35,13 +37,14 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
         name: range(costs.cores)[-kind.cores :] if kind in seconds else range(kind.cores)
         for name, kind in kinds.items()
     }
-    alone = {name: _slowdown(load, held) for name, held in cores.items()}
+    alone = {name: _slowdown(load, kinds[name], held) for name, held in cores.items()}
     beside = {}
     for one, other in itertools.permutations(kinds, 2):
         shares = set(cores[one]) & set(cores[other])
         together = kinds[one].cores + kinds[other].cores
         if shares and together <= costs.cores and kinds[one].cores < kinds[other].cores:
-            factor = _slowdown(load, range(kinds[other].cores, together)) / alone[one]
+            left = range(kinds[other].cores, together)
+            factor = _slowdown(load, kinds[one], left) / alone[one]
             pair = f"{one}|{other}"
             beside[pair] = factor * costs.slowdown.get(pair, 1.0)
     return replace(
@@ -56,13 +59,12 @@ def _like(kind: WorkerKind, others: Sequence[WorkerKind]) -> bool:
     return any((one.unit, one.threads) == (kind.unit, kind.threads) for one in others)
 
 
-def _slowdown(load: CoreLoad, cores: range) -> float:
-    """One plus the highest demand for cores, by their rank from the least busy one.
-
-    A run on several threads waits for the thread on the busiest core.
-    """
-    ranked = sorted(load.busy)
-    return 1.0 + max((ranked[core] for core in cores), default=0.0)
+def _slowdown(load: CoreLoad, kind: WorkerKind, ranks: range) -> float:
+    """Estimated slowdown on cores, by their rank from the least busy one."""
+    ranked = sorted(range(len(load.busy)), key=load.busy.__getitem__)
+    cores = tuple(ranked[rank] for rank in ranks)
+    run = LoadedRun(cost=FREE, flops=0.0, threads=kind.threads, cores=cores, load=load)
+    return float(ESTIMATE.factors([run])[0][0])
 
 
 def _scaled(stages: tuple[tuple[float, ...], ...], factor: float) -> tuple[tuple[float, ...], ...]:

@@ -12,11 +12,13 @@ from layoutsel.exits.costs import PricedExits, priced
 from layoutsel.exits.dividing import divide
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import RENEW, ExitPlan
+from layoutsel.exits.load_aware_building import build_for_loads, table_for
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.patterns import patterns_of
 from layoutsel.exits.planner import TIME_LIMIT_S, ExitProblem, check_choices, plan_exits
 from layoutsel.exits.policy import Policy
+from layoutsel.runtime.compiled import CompiledModel
 
 
 def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a default
@@ -124,15 +126,59 @@ def compile(
     LayoutselError
         If the plan has no plans of the whole network, or cannot be built.
     """
+    network = network.with_policy(plan.policy)
+    found = _priced(network, plan)
+    return build(network, found, plan, race_s=race_s, limit_s=limit_s, **options)
+
+
+def compile_for_loads(
+    network: ExitNetwork,
+    plan: ExitPlan,
+    seen: ExitMatrix | None = None,
+    *,
+    race_s: float = RACE_S,
+    **options: Any,
+) -> CompiledModel:
+    """Compile a network once, with a table of the arrangements to use by the load of the machine.
+
+    Save the result, and open the file with
+    :func:`~layoutsel.exits.load_aware_building.open_for_loads`.
+
+    Parameters
+    ----------
+    network
+        Network that the plan was made for.
+    plan
+        Plan of :func:`plan` for an idle machine.
+    seen
+        Observations of the calibration, for the audit of the accuracy.
+    race_s
+        Time limit of the measurement of all arrangements, seconds; 0 to trust the predictions.
+    **options
+        Options of :func:`layoutsel.compile_plan`.
+
+    Raises
+    ------
+    PlanMismatch
+        If the plan is of another network.
+    LayoutselError
+        If the plan has no plans of the whole network, or cannot be built.
+    """
+    network = network.with_policy(plan.policy)
+    found = _priced(network, plan)
+    table = table_for(plan)
+    return build_for_loads(network, found, plan, table, seen=seen, race_s=race_s, **options)
+
+
+def _priced(network: ExitNetwork, plan: ExitPlan) -> PricedExits:
+    """Plans and division that an exit plan was made of; rejects a plan without them."""
     plan.check_model(network.spec.model_hash)
     if not plan.plans:
         raise LayoutselError(
             f"the exit plan of {plan.model_name} holds no plan of the whole network, as those "
             f"inside artifacts: expected one for each number of threads. {RENEW}"
         )
-    network = network.with_policy(plan.policy)
     plans = {int(count): one for count, one in plan.plans.items()}
     first = next(iter(plans.values()))
     division = divide(first.reads, first.results, len(network.names))
-    found = PricedExits(plans=plans, division=division, costs=plan.costs)
-    return build(network, found, plan, race_s=race_s, limit_s=limit_s, **options)
+    return PricedExits(plans=plans, division=division, costs=plan.costs)

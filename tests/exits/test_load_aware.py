@@ -22,12 +22,13 @@ from layoutsel.exits.controller import Choice, PlanController
 from layoutsel.exits.costs import priced
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.load_aware import LoadAwareModel
-from layoutsel.exits.load_aware_building import compile_for_loads, open_for_loads, table_for
+from layoutsel.exits.load_aware_building import open_for_loads, table_for
 from layoutsel.exits.load_grid import LoadGrid
 from layoutsel.exits.load_table import SCHEMA_VERSION, LoadTable
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
 from layoutsel.exits.policy import Certificate
+from layoutsel.exits.steps import compile_for_loads
 
 NAME = "chain"
 LAYOUTS = ("aaa", "abb", "abc", "aab", "bcc", "a--", "a-b")
@@ -226,8 +227,8 @@ def made():
         patterns=(SurePattern(exits=(0, 1), samples=3), SurePattern(exits=(), samples=1)),
     )
     plan = plan_exits(problem, model_name=NAME, model_hash=network(NAME).spec.model_hash)
-    table = table_for(plan)
-    return plan, table, compile_for_loads(network(NAME), found, plan, table, race_s=1)
+    plan = replace(plan, plans={str(count): one for count, one in found.plans.items()})
+    return plan, table_for(plan), compile_for_loads(network(NAME), plan, race_s=1)
 
 
 class TestArtifact:
