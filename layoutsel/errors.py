@@ -18,6 +18,7 @@ __all__ = [
     "BuildError",
     "Cancelled",
     "ControlFlow",
+    "DeadlineMissed",
     "Decline",
     "Declined",
     "DeviceError",
@@ -62,6 +63,10 @@ class Cancelled(LayoutselError):
 
 class RunTimeout(LayoutselError):
     """A run that exceeded its worker's time limit, or waited for such a run."""
+
+
+class DeadlineMissed(RunTimeout):
+    """A request without any result at its deadline."""
 
 
 class WorkerClosed(LayoutselError):

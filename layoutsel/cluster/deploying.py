@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +29,7 @@ from layoutsel.runtime.binding import bind
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load
 from layoutsel.runtime.samples import random_inputs, rel_l2_err
+from layoutsel.runtime.streams import Request, in_order, inputs_of
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
@@ -104,23 +105,18 @@ class DeployedNetwork:
         future = self.submit(self._named(arguments, named))
         return self._results(future.result(self._patience_s))
 
-    def stream(
-        self, requests: Iterable[np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]]
-    ) -> Iterator[np.ndarray | tuple[np.ndarray, ...]]:
+    def stream(self, requests: Iterable[Request]) -> Iterator[np.ndarray | tuple[np.ndarray, ...]]:
         """Run on many inputs at once and yield the results in their order.
 
         A request is taken from `requests` when there is a place for it: at most
         :attr:`ClusterLimits.in_flight` are in progress or wait for the reader of the results.
         """
-        waiting: deque[Future[Tensors]] = deque()
-        for request in requests:
-            waiting.append(self.submit(self._bound(request)))
-            while len(waiting) >= self.controller.limits.in_flight or (
-                waiting and waiting[0].done()
-            ):
-                yield self._results(waiting.popleft().result(self._patience_s))
-        while waiting:
-            yield self._results(waiting.popleft().result(self._patience_s))
+
+        def submit(request: Request) -> Future[Tensors]:
+            return self.submit(self._named(*inputs_of(request)))
+
+        for future in in_order(requests, submit, self.controller.limits.in_flight):
+            yield self._results(future.result(self._patience_s))
 
     def submit(self, tensors: Tensors) -> Future[Tensors]:
         """Queue a request with checked tensors by name, such as ``input.0``."""
@@ -230,13 +226,6 @@ class DeployedNetwork:
             inputs = [tensors[f"input.{index}"] for index in range(len(self.inputs))]
             results = self._local.run_all(inputs)[: len(self.outputs)]
         return {f"output.{index}": result for index, result in enumerate(results)}
-
-    def _bound(
-        self, request: np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]
-    ) -> Tensors:
-        if isinstance(request, Mapping):
-            return self._named((), request)
-        return self._named((request,) if isinstance(request, np.ndarray) else request, {})
 
     def _named(self, arguments: Sequence[np.ndarray], named: Mapping[str, np.ndarray]) -> Tensors:
         values = bind(self.inputs, arguments, named)

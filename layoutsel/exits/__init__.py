@@ -10,6 +10,7 @@ __all__ = [
     "ExitModel",
     "ExitNetwork",
     "ExitPlan",
+    "ExitServer",
     "Policy",
     "attach",
     "calibrate",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from layoutsel.exits.network import ExitNetwork, read
     from layoutsel.exits.observing import observe
     from layoutsel.exits.policy import Policy
+    from layoutsel.exits.server import ExitServer
     from layoutsel.exits.steps import compile, compile_for_loads, plan
     from layoutsel.exits.training.attach import attach
     from layoutsel.exits.training.train import train
@@ -43,6 +45,7 @@ _MODULES = {
     "ExitModel": "layoutsel.exits.executor",
     "ExitNetwork": "layoutsel.exits.network",
     "ExitPlan": "layoutsel.exits.exit_plan",
+    "ExitServer": "layoutsel.exits.server",
     "Policy": "layoutsel.exits.policy",
     "attach": "layoutsel.exits.training.attach",
     "calibrate": "layoutsel.exits.calibrating",

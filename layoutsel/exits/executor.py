@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +12,11 @@ from types import TracebackType
 
 import numpy as np
 
-from layoutsel.device.own_threads import FORK_WAITS_S
-from layoutsel.device.turns import Turn
-from layoutsel.errors import WorkerClosed
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
 from layoutsel.exits.model_checks import check_parts
 from layoutsel.exits.policy import Policy
-from layoutsel.exits.request import ExitRequest, Tensor
+from layoutsel.exits.request import ExitRequest
 from layoutsel.exits.runner_pool import RunnerPool
 from layoutsel.exits.stage_runs import StageRun
 from layoutsel.exits.verdict import AnswerRule
@@ -49,6 +47,8 @@ class ExitAnswer:
     """Time from the call to the answer, microseconds."""
     cancelled: bool
     """True if the answer came before the end of the trunk, which then stopped."""
+    at_deadline: bool = False
+    """True if the deadline came before the answer: this is the best result by then."""
 
 
 class ExitModel:
@@ -58,7 +58,8 @@ class ExitModel:
     the other. Otherwise trunk and branches run at the same time, each worker on its own cores, and
     an answer stops between two sub-graphs what it makes useless.
 
-    Requests of several threads run one by one. If a worker fails or exceeds the time limit, the
+    Requests of several threads queue on the workers: each of them goes on to the next request as
+    soon as it has ended or stopped the last one. If a worker fails or exceeds the time limit, the
     trunk alone answers from then on, with one warning.
 
     Parameters
@@ -113,8 +114,6 @@ class ExitModel:
         # The final exit answers after all others in order.
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
         self._all = AnswerRule(policy=nobody, answer="ordered")
-        self._turn = Turn("ran a request", FORK_WAITS_S)
-        self._is_closed = False
         self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
         inputs = random_inputs(compiled.inputs)
@@ -125,6 +124,11 @@ class ExitModel:
     def is_off(self) -> bool:
         """True if the trunk alone answers: as arranged, or after a failure."""
         return len(self._pool.runner(self.arrangement).lanes.exits) == 1
+
+    @property
+    def places(self) -> int:
+        """Number of requests in progress that keep all workers busy: 2 with several workers."""
+        return min(2, len(self._pool.runner(self.arrangement).lanes.lanes))
 
     def __call__(self, /, *arguments: np.ndarray, **named: np.ndarray) -> ExitAnswer:
         """Answer a request with inputs by position or by name.
@@ -139,30 +143,61 @@ class ExitModel:
         """
         return self.on(self.arrangement, arguments, named)
 
+    def by(
+        self,
+        deadline_s: float,
+        arguments: Sequence[np.ndarray],
+        named: Mapping[str, np.ndarray],
+    ) -> ExitAnswer:
+        """Answer a request by a deadline, with the best result by then if no exit is sure.
+
+        On several workers, the request stops between two sub-graphs; on one, between two stages.
+        Other errors are those of a call.
+
+        Parameters
+        ----------
+        deadline_s
+            Time of :func:`time.perf_counter`, seconds.
+        arguments, named
+            Inputs by position and by name.
+
+        Raises
+        ------
+        DeadlineMissed
+            If there is no result by then.
+        """
+        return self.on(self.arrangement, arguments, named, deadline_s)
+
     def on(
         self,
         arrangement: Arrangement,
         arguments: Sequence[np.ndarray],
         named: Mapping[str, np.ndarray],
+        deadline_s: float = math.inf,
     ) -> ExitAnswer:
         """Answer a request on one of the arrangements that the model was made with.
 
-        Errors are those of a call.
+        Errors are those of :meth:`by`.
         """
-        return self._answers(self._rule, arguments, named, arrangement)[1]
+        return self._answers(self._rule, arguments, named, arrangement, deadline_s=deadline_s)[1]
 
     def audited(
         self,
         arrangement: Arrangement,
         arguments: Sequence[np.ndarray],
         named: Mapping[str, np.ndarray],
-    ) -> tuple[ExitAnswer, AuditedRequest]:
+        deadline_s: float = math.inf,
+    ) -> tuple[ExitAnswer, AuditedRequest | None]:
         """Answer a request after all exits of an arrangement have run to their end.
 
-        The first of the sure exits answers, whatever the order of their results. Errors are those
-        of a call.
+        The first of the sure exits answers, whatever the order of their results. Nothing is
+        audited if the deadline comes first. Errors are those of :meth:`by`.
         """
-        request, last = self._answers(self._all, arguments, named, arrangement)
+        request, last = self._answers(
+            self._all, arguments, named, arrangement, deadline_s=deadline_s
+        )
+        if last.at_deadline:
+            return last, None
         found = {e: request.result(e)[1:] for e in request.lanes.exits}
         scores = {e: score for e, (score, _) in found.items()}
         labels = {e: label for e, (_, label) in found.items()}
@@ -225,7 +260,6 @@ class ExitModel:
 
         An active request of another thread fails. On that thread alone, it ends by itself.
         """
-        self._is_closed = True
         self._pool.close()
 
     def __enter__(self) -> ExitModel:
@@ -246,37 +280,20 @@ class ExitModel:
         named: Mapping[str, np.ndarray],
         arrangement: Arrangement,
         *,
+        deadline_s: float = math.inf,
         is_traced: bool = False,
     ) -> tuple[ExitRequest, ExitAnswer]:
         start_s = time.perf_counter()
         tensors = [to_tensor(value) for value in bind(self.compiled.inputs, arguments, named)]
-        with self._turn:
-            request = self._run(rule, tensors, arrangement, is_traced=is_traced)
+        request = self._pool.run(
+            arrangement, rule, tensors, deadline_s=deadline_s, is_traced=is_traced
+        )
         if request.verdict.has_nan and not self._warned_of_nan:
             self._warned_of_nan = True
             logger.warning("a score of an exit is not a number: such exits count as unsure")
         assert request.verdict.answer is not None
         us = 1e6 * (request.ended_s - start_s)
         return request, self._read(request, request.verdict.answer, us)
-
-    def _run(
-        self,
-        rule: AnswerRule,
-        tensors: Sequence[Tensor],
-        arrangement: Arrangement,
-        *,
-        is_traced: bool,
-    ) -> ExitRequest:
-        """Run a request, and again with exits off if a worker fails."""
-        runner = self._pool.runner(arrangement)
-        if not self._is_closed and runner.failure is None:
-            request = runner.run(rule, tensors, is_traced=is_traced)
-            if request.error is None:
-                return request
-        if self._is_closed:
-            raise WorkerClosed("the multi-exit network is closed: load or compile it again")
-        self._pool.give_up(str(runner.failure))
-        return self._pool.runner(arrangement).run(rule, tensors, is_traced=is_traced)
 
     def _read(self, request: ExitRequest, exit_: int, us: float) -> ExitAnswer:
         values, score, label = request.result(exit_)
@@ -288,4 +305,5 @@ class ExitModel:
             exit=self.exits[exit_],
             us=us,
             cancelled=request.is_early,
+            at_deadline=request.verdict.is_settled,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -49,21 +51,36 @@ class LoadAwareModel:
         self._open.callback(model.close)
         self._open.enter_context(controller)
 
+    @property
+    def places(self) -> int:
+        """Number of requests in progress that keep all workers busy under any load."""
+        return 1 + any(one.is_beside for one in self.table.arrangements)
+
     def __call__(self, /, *arguments: np.ndarray, **named: np.ndarray) -> ExitAnswer:
         """Answer a request with inputs by position or by name; errors as in :class:`ExitModel`."""
+        return self.by(math.inf, arguments, named)
+
+    def by(
+        self,
+        deadline_s: float,
+        arguments: Sequence[np.ndarray],
+        named: Mapping[str, np.ndarray],
+    ) -> ExitAnswer:
+        """Answer a request by a deadline, as :meth:`ExitModel.by` does."""
         choice = self.controller.choice
         if self.audit.is_at_risk:
             choice = choice._replace(chosen=choice.off)
         arrangement = self.table.arrangements[choice.chosen]
         if any(arrangement.branches) and self.audit.draws():
-            answer, seen = self.model.audited(arrangement, arguments, named)
-            self.audit.add(seen)
+            answer, seen = self.model.audited(arrangement, arguments, named, deadline_s)
+            if seen is not None:
+                self.audit.add(seen)
             return answer
         with self._lock:
             others = self._active
             self._active += 1
         try:
-            answer = self.model.on(arrangement, arguments, named)
+            answer = self.model.on(arrangement, arguments, named, deadline_s)
         finally:
             with self._lock:
                 self._active -= 1

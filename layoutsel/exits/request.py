@@ -13,7 +13,7 @@ from typing import TypeAlias
 import tvm_ffi
 
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.errors import RunTimeout
+from layoutsel.errors import DeadlineMissed, RunTimeout
 from layoutsel.exits.lanes import Lanes, LaneStep
 from layoutsel.exits.signals import give, unset_signal
 from layoutsel.exits.stage_runs import StageRun
@@ -40,6 +40,8 @@ class ExitRequest:
         Inputs of the model.
     limit_s
         Longest wait of a lane for a tensor of another one, seconds.
+    deadline_s
+        Time of the performance counter at which the best result so far answers, seconds.
     is_watched
         True to cancel lanes in the middle of a stage; False for a single lane.
     is_traced
@@ -53,6 +55,7 @@ class ExitRequest:
         inputs: Sequence[Tensor],
         *,
         limit_s: float = math.inf,
+        deadline_s: float = math.inf,
         is_watched: bool = False,
         is_traced: bool = False,
     ) -> None:
@@ -73,7 +76,7 @@ class ExitRequest:
         self.timeline: list[StageRun] | None = [] if is_traced else None
         """Runs of stages."""
         self._start_s = time.perf_counter()
-        self._limit_s = limit_s
+        self._limit_s, self._deadline_s = limit_s, deadline_s
         self._values: list[Tensor | None] = [inputs[place] for place in lanes.inputs]
         self._values += [None] * (lanes.tensors - len(lanes.inputs))
         self._last_useful = max(lanes.ends.values())
@@ -107,6 +110,9 @@ class ExitRequest:
             self._begun[lane] = step.number
             if step.number > self._last_useful:
                 return
+            if time.perf_counter() >= self._deadline_s:
+                self._expire()
+                return
             if self.timeline is not None:
                 function = partial(self._timed, lane, step, function)  # noqa: PLW2901
             made = function(*[values[slot] for slot in step.reads])
@@ -120,8 +126,13 @@ class ExitRequest:
                 values[slot] = None
 
     def wait(self, limit_s: float) -> None:
-        """Wait for the answer or an error, at most `limit_s` seconds."""
-        if not self._done.acquire(timeout=limit_s):
+        """Wait for the answer or an error until the deadline, at most `limit_s` seconds."""
+        left_s = max(0.0, self._deadline_s - time.perf_counter())
+        if self._done.acquire(timeout=min(limit_s, left_s)):
+            return
+        if left_s <= limit_s:
+            self._expire()
+        else:
             self.fail(RunTimeout(f"a request had no answer after {limit_s:g} s"))
 
     def fail(self, error: BaseException) -> None:
@@ -177,6 +188,17 @@ class ExitRequest:
             else:
                 deepest = self.verdict.bound
                 self._stop_after(max(n for e, n in self.lanes.ends.items() if e <= deepest))
+
+    def _expire(self) -> None:
+        """Answer with the best result so far, or end with an error if there is none."""
+        with self._turn:
+            if self.verdict.answer is not None or self.error is not None:
+                return
+            if self.verdict.settle():
+                self.is_early = not self.verdict.is_complete
+            else:
+                self.error = DeadlineMissed("a request had no result of any exit at its deadline")
+            self._end()
 
     def _end(self) -> None:
         self._stop_after(-1)

@@ -1,16 +1,21 @@
-"""Runners of all arrangements of a network, which share its workers."""
+"""Requests on the runners of all arrangements of a network, which share its workers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 
+from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.threads import available_cores
+from layoutsel.device.turns import Turn
+from layoutsel.errors import DeadlineMissed, WorkerClosed
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.lanes import lanes_of
+from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
+from layoutsel.exits.verdict import AnswerRule
 from layoutsel.runtime.compiled import CompiledModel
 
 logger = logging.getLogger(__name__)
@@ -42,7 +47,38 @@ class RunnerPool:
         self._runners: dict[Arrangement, Runner] = {}
         self._callers: dict[int, StageCaller] = {}
         self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
-        self._has_failed = False
+        self._turn = Turn("began a request", FORK_WAITS_S)
+        self._has_failed = self._is_closed = False
+
+    def run(
+        self,
+        arrangement: Arrangement,
+        rule: AnswerRule,
+        inputs: Sequence[Tensor],
+        *,
+        deadline_s: float,
+        is_traced: bool,
+    ) -> ExitRequest:
+        """Run a request until its answer, and again with exits off if a worker fails.
+
+        All workers have the requests of several threads in the same order.
+
+        Raises
+        ------
+        DeadlineMissed
+            If there is no result at the deadline.
+        WorkerClosed
+            If the network is closed.
+        """
+        while True:  # twice at most: errors of the trunk alone are raised
+            with self._turn:
+                runner = self._usable(arrangement)
+                request = runner.begin(rule, inputs, deadline_s=deadline_s, is_traced=is_traced)
+            runner.finish(request)
+            if isinstance(request.error, DeadlineMissed):
+                raise request.error
+            if request.error is None:
+                return request
 
     def runner(self, arrangement: Arrangement) -> Runner:
         """Return the runner of an arrangement; that of its trunk alone after a failure."""
@@ -58,14 +94,24 @@ class RunnerPool:
             self._callers[threads] = self._compiled.caller(threads=threads)
         return self._callers[threads]
 
-    def give_up(self, why: str) -> None:
-        """End the workers; from now on, the trunk alone runs."""
-        _warn(why)
-        self._has_failed = True
-        self.close()
-
     def close(self) -> None:
-        """Fail the active request, and end the workers."""
+        """Fail the active requests, and end the workers."""
+        self._is_closed = True
+        self._end_workers()
+
+    def _usable(self, arrangement: Arrangement) -> Runner:
+        """Runner for the next request; that of the trunk alone once a worker has failed."""
+        if self._is_closed:
+            raise WorkerClosed("the multi-exit network is closed: load or compile it again")
+        runner = self.runner(arrangement)
+        if runner.failure is None:
+            return runner
+        _warn(str(runner.failure))
+        self._has_failed = True
+        self._end_workers()
+        return self.runner(arrangement)
+
+    def _end_workers(self) -> None:
         for runner in list(self._runners.values()):
             runner.close()
 

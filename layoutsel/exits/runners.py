@@ -9,26 +9,32 @@ from typing import Any, Protocol
 
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.stage_worker import TensorWorker
+from layoutsel.device.worker_jobs import StageFuture
 from layoutsel.device.worker_machines import Machines
-from layoutsel.errors import Cancelled, RunTimeout, WorkerClosed
+from layoutsel.errors import Cancelled, DeadlineMissed, RunTimeout, WorkerClosed
 from layoutsel.exits.lanes import Lanes
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.verdict import AnswerRule
 
 
 class Runner(Protocol):
-    """Runs requests, one at a time."""
+    """Runs requests in two steps, so that the next one can begin before the last one has ended."""
 
     lanes: Lanes
     """Stages by worker."""
     failure: BaseException | None
     """Reason why it cannot run further requests."""
 
-    def run(self, rule: AnswerRule, inputs: Sequence[Tensor], *, is_traced: bool) -> ExitRequest:
-        """Run a request until its answer; with `is_traced`, until the end of all that it began."""
+    def begin(
+        self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
+    ) -> ExitRequest:
+        """Make a request and queue its stages. One thread at a time calls this."""
+
+    def finish(self, request: ExitRequest) -> None:
+        """Wait for the answer; for that of a traced request, until all that it began has ended."""
 
     def close(self) -> None:
-        """Fail the active request, and end the threads."""
+        """Fail the active requests, and end the threads."""
 
 
 class RunHere:
@@ -49,14 +55,18 @@ class RunHere:
         (lane,) = lanes.lanes
         self._functions = [caller.function(step.chain) for step in lane.steps]
 
-    def run(self, rule: AnswerRule, inputs: Sequence[Tensor], *, is_traced: bool) -> ExitRequest:
-        """Run a request; errors of its stages are raised."""
-        request = ExitRequest(self.lanes, rule, inputs, is_traced=is_traced)
+    def begin(
+        self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
+    ) -> ExitRequest:
+        """Make a request, which runs while its caller waits for it."""
+        return ExitRequest(self.lanes, rule, inputs, deadline_s=deadline_s, is_traced=is_traced)
+
+    def finish(self, request: ExitRequest) -> None:
+        """Run a request after those of other threads; errors of its stages are raised."""
         self._caller.run(request.run, 0, self._functions)
-        return request
 
     def close(self) -> None:
-        """Nothing to end: an active request of another thread continues."""
+        """Nothing to end: active requests of other threads continue."""
 
 
 class RunOnWorkers:
@@ -76,15 +86,22 @@ class RunOnWorkers:
         self.lanes = lanes
         self.failure: BaseException | None = None
         self._workers, self._limit_s = workers, limit_s
-        self._active: ExitRequest | None = None
+        self._active: dict[ExitRequest, list[StageFuture]] = {}
 
-    def run(self, rule: AnswerRule, inputs: Sequence[Tensor], *, is_traced: bool) -> ExitRequest:
-        """Run a request; errors of its stages, or of an earlier one's, become :attr:`failure`."""
+    def begin(
+        self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
+    ) -> ExitRequest:
+        """Queue a request on all workers, after the same other requests on each of them."""
         request = ExitRequest(
-            self.lanes, rule, inputs, limit_s=self._limit_s, is_watched=True, is_traced=is_traced
+            self.lanes,
+            rule,
+            inputs,
+            limit_s=self._limit_s,
+            deadline_s=deadline_s,
+            is_watched=True,
+            is_traced=is_traced,
         )
-        self._active = request
-        futures = []
+        futures = self._active[request] = []
         for number, worker in enumerate(self._workers):
             work, token = partial(self._run_lane, request, number), request.tokens[number]
             try:
@@ -94,16 +111,22 @@ class RunOnWorkers:
                 break
             future.add_done_callback(partial(self._ended, request))
             futures.append(future)
-        request.wait(2 * self._limit_s)  # the workers give up after the limit itself
-        if is_traced:
-            wait(futures, 2 * self._limit_s)
-        self._active = None
-        self.failure = self.failure or request.error
         return request
 
+    def finish(self, request: ExitRequest) -> None:
+        """Wait for the answer; errors of the stages become :attr:`failure`."""
+        # The workers give up after the limit itself; requests in front have limits of their own.
+        limit_s = 2 * self._limit_s * len(self._active)
+        request.wait(limit_s)
+        futures = self._active.pop(request)
+        if request.timeline is not None:
+            wait(futures, limit_s)
+        if not isinstance(request.error, DeadlineMissed):
+            self.failure = self.failure or request.error
+
     def close(self) -> None:
-        """Fail the active request, and end the threads."""
-        if (request := self._active) is not None:
+        """Fail the active requests, and end the threads."""
+        for request in list(self._active):
             request.fail(WorkerClosed("the multi-exit network was closed during a request"))
         for worker in self._workers:
             worker.close(cancel=True)

@@ -61,7 +61,10 @@ class Verdict:
         Numbers of the exits that run, in order; the final one is the last.
     """
 
-    __slots__ = ("_final", "_labels", "_left", "_rule", "_scores", "answer", "bound", "has_nan")
+    __slots__ = (
+        "_final", "_labels", "_left", "_rule", "_scores", "answer", "bound", "has_nan",
+        "is_settled",
+    )  # fmt: skip
 
     def __init__(self, rule: AnswerRule, exits: Sequence[int]) -> None:
         self._rule = rule
@@ -75,6 +78,8 @@ class Verdict:
         """Deepest exit that may still answer."""
         self.answer: int | None = None
         """Exit that answers; None while undecided. It never changes."""
+        self.is_settled = False
+        """True if :meth:`settle` has chosen the answer."""
 
     @property
     def is_complete(self) -> bool:
@@ -96,3 +101,16 @@ class Verdict:
         is_ordered = rule.answer == "ordered"
         if not (is_ordered and any(earlier < self.bound for earlier in self._left)):
             self.answer = self.bound
+
+    def settle(self) -> bool:
+        """Answer with the best result so far, if undecided; False if there is none.
+
+        A sure exit that waits for earlier ones is the best, then the one with the largest score.
+        """
+        if self.bound in self._scores:
+            self.answer = self.bound
+        else:
+            known = {e: score for e, score in self._scores.items() if not math.isnan(score)}
+            self.answer = max(known, key=known.__getitem__, default=None)
+        self.is_settled = self.answer is not None
+        return self.is_settled

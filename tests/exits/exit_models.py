@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import onnxruntime
+import pytest
 from exit_networks import NETWORKS
 
 import layoutsel
@@ -76,3 +77,12 @@ def expected(name: str, x: np.ndarray) -> list[tuple[np.ndarray, float, int]]:
     found = _session(name).run(None, {"x": x})
     triples = [found[start : start + RESULTS] for start in range(0, len(found), RESULTS)]
     return [(values, float(score[0]), int(label[0])) for values, score, label in triples]
+
+
+def check(answer, exits, want):
+    """Check an answer against the results of ONNX Runtime."""
+    values, score, label = want[exits.index(answer.exit)]
+    np.testing.assert_allclose(answer.scores, values, rtol=1e-4, atol=1e-5)
+    assert answer.score == pytest.approx(score, abs=1e-5)
+    assert answer.label == label
+    assert answer.us > 0

@@ -16,6 +16,7 @@ from exit_models import (
     ARRANGEMENTS,
     WORKERS,
     arranged,
+    check,
     compiled,
     expected,
     images,
@@ -27,7 +28,6 @@ from exit_networks import NETWORKS
 
 from layoutsel.device import worker_machines
 from layoutsel.device.cancellation import CancelToken
-from layoutsel.device.entry_points import Program
 from layoutsel.errors import InputError, LayoutselError, WorkerClosed
 from layoutsel.exits import request as request_module
 from layoutsel.exits.arrangement import WorkerKind
@@ -36,35 +36,6 @@ from layoutsel.exits.executor import ExitModel
 LIMIT_S = 30
 SURE, UNSURE = 0.0, 1.0
 """Thresholds that every score of these networks reaches, or none."""
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    """Function that sets the delay of a stage: ``slow(lambda stage: time.sleep(0.1))``."""
-    delays = []
-    make = Program.function
-
-    def function(self, machine, chain):
-        run = make(self, machine, chain)
-
-        def delayed(*inputs):
-            for delay in delays:
-                delay(chain.name)
-            return run(*inputs)
-
-        return delayed
-
-    monkeypatch.setattr(Program, "function", function)
-    return delays.append
-
-
-def check(answer, exits, want):
-    """Check an answer against the results of ONNX Runtime."""
-    values, score, label = want[exits.index(answer.exit)]
-    np.testing.assert_allclose(answer.scores, values, rtol=1e-4, atol=1e-5)
-    assert answer.score == pytest.approx(score, abs=1e-5)
-    assert answer.label == label
-    assert answer.us > 0
 
 
 @pytest.mark.parametrize("workers", ARRANGEMENTS.values(), ids=ARRANGEMENTS)

@@ -6,6 +6,7 @@ import itertools
 import logging
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,6 +29,7 @@ from layoutsel.exits.load_table import SCHEMA_VERSION, LoadTable
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
 from layoutsel.exits.policy import Certificate
+from layoutsel.exits.server import ExitServer
 from layoutsel.exits.steps import compile_for_loads
 
 NAME = "chain"
@@ -263,3 +265,25 @@ class TestArtifact:
                 open_for_loads(bare)
         finally:
             del bare.header["exits"]
+
+
+def test_a_server_of_a_network_that_adapts(slow):
+    """Audited requests and others by a deadline; the audit takes none that ended before it."""
+    is_armed = False
+    slow(lambda stage: time.sleep(0.5) if is_armed and stage == "trunk2" else None)
+    inputs = images(NAME, 6)
+    with (
+        started(
+            ("abb", "abc", "a--"), policy_of(1.0, 1.0), audit=ExitAudit(None, share=1.0)
+        ) as model,
+        ExitServer(model, queue=3) as server,
+    ):
+        assert server.places == 5
+        for x, answer in zip(inputs, server.stream(inputs), strict=True):
+            values, _, label = expected(NAME, x)[-1]
+            np.testing.assert_allclose(answer.scores, values, rtol=1e-4, atol=1e-5)
+            assert (answer.exit, answer.label) == ("final", label)
+        audited = model.audit.statistics().requests
+        is_armed = True
+        assert server.submit(inputs[0], deadline_ms=300).result(30).at_deadline
+        assert model.audit.statistics().requests == audited

@@ -75,3 +75,39 @@ def test_first_is_the_first_sure_exit_that_arrives(request):
     if policy.patience is None:
         assert verdict.answer == exit_
         assert not any(sure[one] for one in earlier)
+
+
+class TestSettling:
+    def verdict(self, *thresholds, answer="first"):
+        rule = AnswerRule(policy=policy_of(*thresholds), answer=answer)
+        return Verdict(rule, range(len(thresholds) + 1))
+
+    def test_the_largest_score_answers(self):
+        verdict = self.verdict(1.0, 1.0, 1.0)
+        for exit_, score in enumerate((0.3, 0.6, math.nan)):
+            verdict.arrive(exit_, score, exit_)
+        assert verdict.settle()
+        assert (verdict.answer, verdict.is_settled) == (1, True)
+        verdict.arrive(3, 1.0, 3)
+        assert verdict.answer == 1
+
+    def test_a_sure_exit_that_waits_for_earlier_ones_comes_first(self):
+        verdict = self.verdict(1.0, 1.0, 0.2, answer="ordered")
+        verdict.arrive(1, 0.9, 1)
+        verdict.arrive(2, 0.3, 2)
+        assert verdict.answer is None
+        assert verdict.settle()
+        assert verdict.answer == 2
+
+    def test_the_end_of_the_trunk_comes_first(self):
+        verdict = self.verdict(1.0, answer="ordered")
+        verdict.arrive(1, 0.1, 1)
+        assert verdict.settle()
+        assert verdict.answer == 1
+
+    def test_nothing_has_arrived(self):
+        verdict = self.verdict(0.0, 0.0)
+        assert not verdict.settle()
+        verdict.arrive(0, math.nan, 0)
+        assert not verdict.settle()
+        assert (verdict.answer, verdict.is_settled) == (None, False)

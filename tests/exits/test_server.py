@@ -1,0 +1,335 @@
+"""Servers of multi-exit networks: order, back-pressure, deadlines, faults and closing."""
+
+from __future__ import annotations
+
+import _thread
+import itertools
+import logging
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from exit_models import check, expected, images, policy_of, started
+
+from layoutsel.errors import DeadlineMissed, InputError, LayoutselError, WorkerClosed
+from layoutsel.exits.server import ExitServer
+
+LIMIT_S = 30
+SURE, UNSURE = 0.0, 1.0
+BOTH = pytest.mark.parametrize("workers", ["aaa", "abb"])
+
+
+class Gate:
+    """Holds a stage from the time it is armed until it is opened."""
+
+    def __init__(self, slow, *stages):
+        self.is_armed, self.reached, self._open = False, threading.Event(), threading.Event()
+        self._stages = stages
+        slow(self._hold)
+
+    def _hold(self, stage):
+        if self.is_armed and stage in self._stages:
+            self.reached.set()
+            self._open.wait(LIMIT_S)
+
+    def open(self):
+        self._open.set()
+
+
+def ended(before):
+    """True once all threads but those from before have ended."""
+    end = time.monotonic() + LIMIT_S
+    while set(threading.enumerate()) - before and time.monotonic() < end:
+        time.sleep(0.01)
+    return not set(threading.enumerate()) - before
+
+
+@BOTH
+def test_answers_of_a_stream_are_in_order(workers):
+    inputs = images("chain", 30)
+    forms = [x if number % 2 else {"x": x} for number, x in enumerate(inputs)]
+    with started("chain", workers) as model, ExitServer(model, queue=4) as server:
+        found = list(server.stream(forms))
+        assert len(found) == len(inputs)
+        for x, answer in zip(inputs, found, strict=True):
+            check(answer, model.exits, expected("chain", x))
+        figures = server.statistics()
+    assert figures.answered == len(inputs)
+    assert figures.shares.keys() == {answer.exit for answer in found}
+    assert sum(figures.shares.values()) == pytest.approx(1)
+    assert figures.latency_us["worst"] == max(answer.us for answer in found)
+    assert figures.latency_us["mean"] == pytest.approx(np.mean([answer.us for answer in found]))
+    assert figures.throughput_hz > 0
+    assert (figures.late, figures.missed, figures.failed) == (0, 0, 0)
+
+
+@BOTH
+def test_threads_and_direct_calls_at_once(workers):
+    inputs = images("chain", 8)
+    with started("chain", workers) as model, ThreadPoolExecutor(4) as pool:
+        with ExitServer(model, queue=2) as server:
+            served = pool.map(lambda x: server.submit(x).result(LIMIT_S), 20 * inputs)
+            called = [model(x) for x in 5 * inputs]
+            for x, answer in zip(20 * inputs, served, strict=True):
+                check(answer, model.exits, expected("chain", x))
+        for x, answer in zip(5 * inputs, called, strict=True):
+            check(answer, model.exits, expected("chain", x))
+
+
+@pytest.mark.parametrize("answer", ["first", "ordered"])
+def test_no_answer_is_that_of_another_request(slow, answer):
+    """1,500 requests, two of which are always in progress, with random delays before stages."""
+    generator = random.Random(1)
+
+    def pause(stage: str) -> None:
+        if generator.random() < 0.3:
+            time.sleep(generator.choice((0, 2e-5, 1e-4, 3e-4)))
+
+    slow(pause)
+    inputs = images("chain", 12)
+    wanted = [expected("chain", x) for x in inputs]
+    medians = [float(np.median([want[e][1] for want in wanted])) for e in range(2)]
+    order = [generator.randrange(len(inputs)) for _ in range(1_500)]
+    with started("chain", "abc", policy_of(*medians), answer=answer) as model:
+        with ExitServer(model) as server:
+            for index, found in zip(order, server.stream(inputs[n] for n in order), strict=True):
+                check(found, model.exits, wanted[index])
+                if answer == "ordered":
+                    sure = (
+                        e for e, level in enumerate((*medians, 0)) if wanted[index][e][1] >= level
+                    )
+                    assert model.exits.index(found.exit) == next(sure)
+            assert set(server.statistics().shares) == set(model.exits)
+        assert not model.is_off
+
+
+def test_the_next_trunk_begins_while_a_branch_of_the_last_request_runs(slow):
+    """The branch of the first request waits for the trunk of the second one."""
+    begun, second = itertools.count(), threading.Event()
+    is_armed = False
+
+    def meet(stage):
+        if is_armed and stage == "trunk0" and next(begun) == 1:
+            second.set()
+        if is_armed and stage == "branch1":
+            assert second.wait(LIMIT_S)
+
+    slow(meet)
+    policy = policy_of(UNSURE, UNSURE)
+    with started("chain", "abb", policy, answer="ordered") as model, ExitServer(model) as server:
+        is_armed = True
+        first, other = images("chain", 2)
+        futures = [server.submit(first), server.submit(other)]
+        for x, future in zip((first, other), futures, strict=True):
+            check(future.result(LIMIT_S), model.exits, expected("chain", x))
+        assert not model.is_off
+
+
+class TestBackPressure:
+    def test_a_stream_takes_no_more_than_there_are_places(self):
+        taken = 0
+
+        def requests():
+            nonlocal taken
+            for x in 10 * images("chain", 3):
+                taken += 1
+                yield x
+
+        with started("chain", "abb") as model, ExitServer(model, queue=2) as server:
+            assert server.places == 4
+            for number, _ in enumerate(server.stream(requests())):
+                assert taken <= number + 1 + server.places
+            assert taken == 30
+
+    @BOTH
+    def test_callers_wait_for_a_place(self, slow, workers):
+        gate = Gate(slow, "trunk0")
+        x = images("chain", 1)[0]
+        with started("chain", workers) as model, ExitServer(model, queue=1) as server:
+            gate.is_armed = True
+            futures = [server.submit(x) for _ in range(server.places)]
+            with ThreadPoolExecutor(1) as pool:
+                one_more = pool.submit(server.submit, x)
+                assert gate.reached.wait(LIMIT_S)
+                time.sleep(0.1)
+                assert not one_more.done()
+                with pytest.raises(DeadlineMissed, match=r"all \d places of the server were taken"):
+                    server.submit(x, deadline_ms=20)
+                gate.open()
+                futures.append(one_more.result(LIMIT_S))
+            for future in futures:
+                check(future.result(LIMIT_S), model.exits, expected("chain", x))
+            assert server.statistics().missed == 1
+
+    def test_a_cancelled_request_gives_its_place_back(self, slow):
+        gate = Gate(slow, "trunk0")
+        x = images("chain", 1)[0]
+        with started("chain", "aaa") as model, ExitServer(model, queue=1) as server:
+            gate.is_armed = True
+            server.submit(x)
+            assert gate.reached.wait(LIMIT_S)
+            for _ in range(5):
+                assert server.submit(x).cancel()
+            gate.open()
+
+
+class TestDeadlines:
+    @pytest.mark.parametrize(("workers", "held"), [("aaa", "trunk1"), ("abb", "trunk2")])
+    def test_the_best_result_so_far(self, slow, workers, held):
+        """The trunk is held beyond the deadline; branches in front of it have arrived, unsure."""
+        is_armed = False
+        slow(lambda stage: time.sleep(0.6) if is_armed and stage == held else None)
+        policy = policy_of(UNSURE, UNSURE)
+        x = images("chain", 1)[0]
+        with started("chain", workers, policy, answer="ordered") as model:
+            with ExitServer(model, deadline_ms=300) as server:
+                is_armed = True
+                answer = server.submit(x).result(LIMIT_S)
+                assert answer.at_deadline
+                assert answer.cancelled
+                assert answer.exit != "final"
+                check(answer, model.exits, expected("chain", x))
+                assert answer.us >= 3e5
+                is_armed = False
+                after = server.submit(x, deadline_ms=1e3 * LIMIT_S).result(LIMIT_S)
+                assert (after.exit, after.at_deadline) == ("final", False)
+                figures = server.statistics()
+            assert (figures.answered, figures.late, figures.at_deadline) == (2, 1, 1)
+            assert not model.is_off or workers == "aaa"
+
+    @BOTH
+    def test_no_result_is_an_error_and_the_stream_continues(self, slow, workers):
+        """Stages are held in the second of three requests alone."""
+        number = itertools.count()
+        slow(lambda stage: time.sleep(0.5) if stage == "trunk0" and next(number) == 2 else None)
+        inputs = images("chain", 3)
+        with started("chain", workers) as model, ExitServer(model) as server:
+            first, missed, last = server.stream(inputs[:1] * 3, deadline_ms=250)
+            assert isinstance(missed, DeadlineMissed)
+            assert "no result of any exit at its deadline" in str(missed)
+            check(first, model.exits, expected("chain", inputs[0]))
+            # The last one waited behind the held one, and may have missed its deadline as well.
+            if not isinstance(last, DeadlineMissed):
+                check(last, model.exits, expected("chain", inputs[0]))
+            answer = server.submit(inputs[2]).result(LIMIT_S)
+            check(answer, model.exits, expected("chain", inputs[2]))
+            assert server.statistics().missed >= 1
+            assert server.statistics().failed == 0
+            assert len(model.exits) == 3
+
+    def test_a_request_that_waited_too_long_does_not_run(self, slow):
+        gate = Gate(slow, "trunk1")
+        stages = []
+        slow(stages.append)
+        x = images("chain", 1)[0]
+        policy = policy_of(UNSURE, UNSURE)
+        with started("chain", "aaa", policy) as model, ExitServer(model) as server:
+            gate.is_armed = True
+            stages.clear()
+            first = server.submit(x)
+            late = server.submit(x, deadline_ms=1)
+            assert gate.reached.wait(LIMIT_S)
+            time.sleep(0.01)
+            gate.open()
+            assert first.result(LIMIT_S).exit == "final"
+            with pytest.raises(DeadlineMissed):
+                late.result(LIMIT_S)
+            assert stages.count("trunk0") == 1
+
+
+class TestFailures:
+    def test_a_failed_worker_leaves_the_trunk_alone(self, slow, caplog):
+        broken = threading.Event()
+
+        def fail(stage):
+            if broken.is_set() and stage == "branch0":
+                raise OSError("the worker died")
+
+        slow(fail)
+        inputs = images("chain", 60)
+        with started("chain", "abb", policy_of(UNSURE, UNSURE), answer="ordered") as model:
+            with ExitServer(model) as server, caplog.at_level(logging.WARNING):
+                for number, answer in enumerate(server.stream(inputs)):
+                    check(answer, model.exits, expected("chain", inputs[number]))
+                    if number == 2:
+                        broken.set()
+                assert server.statistics().failed == 0
+            assert model.is_off
+        assert caplog.text.count("exits are off") == 1
+
+    def test_wrong_inputs_fail_alone(self):
+        x = images("chain", 1)[0]
+        with started("chain", "abb") as model, ExitServer(model) as server:
+            wrong, right = server.submit(x[..., 0]), server.submit(x)
+            with pytest.raises(InputError, match=r"got float32 of shape \(1, 4, 8\)"):
+                wrong.result(LIMIT_S)
+            check(right.result(LIMIT_S), model.exits, expected("chain", x))
+            with pytest.raises(InputError):
+                list(server.stream([x, x[..., 0], x]))
+
+    def test_bad_settings(self):
+        with started("chain", "aaa") as model:
+            with pytest.raises(LayoutselError, match="got a queue of 0 requests"):
+                ExitServer(model, queue=0)
+            for deadline_ms in (0, -1, float("nan")):
+                with pytest.raises(LayoutselError, match="expected a positive number or none"):
+                    ExitServer(model, deadline_ms=deadline_ms)
+
+
+class TestClosing:
+    @BOTH
+    def test_waiting_requests_fail_and_active_ones_end(self, slow, workers):
+        gate = Gate(slow, "trunk0")
+        x = images("chain", 1)[0]
+        before = set(threading.enumerate())
+        with started("chain", workers) as model:
+            server = ExitServer(model, queue=3)
+            gate.is_armed = True
+            futures = [server.submit(x) for _ in range(server.places)]
+            assert gate.reached.wait(LIMIT_S)
+            time.sleep(0.1)
+            threading.Timer(0.2, gate.open).start()
+            server.close()
+            for number, future in enumerate(futures):
+                if number < model.places:
+                    check(future.result(0), model.exits, expected("chain", x))
+                else:
+                    with pytest.raises(WorkerClosed, match="the server is closed"):
+                        future.result(0)
+            server.close()
+            with pytest.raises(WorkerClosed):
+                server.submit(x)
+            check(model(x), model.exits, expected("chain", x))
+        assert ended(before)
+
+    @BOTH
+    def test_an_interrupt_ends_a_stream(self, workers):
+        before = set(threading.enumerate())
+        x = images("chain", 1)[0]
+        with started("chain", workers) as model:
+            timer = threading.Timer(0.3, _thread.interrupt_main)
+            timer.start()
+            with pytest.raises(KeyboardInterrupt), ExitServer(model) as server:
+                for _ in server.stream(itertools.repeat(x)):
+                    pass
+            check(model(x), model.exits, expected("chain", x))
+        assert ended(before)
+
+    def test_a_model_that_closes_fails_requests(self):
+        x = images("chain", 1)[0]
+        model = started("chain", "abb")
+        with ExitServer(model) as server:
+            model.close()
+            with pytest.raises(WorkerClosed, match="the multi-exit network is closed"):
+                server.submit(x).result(LIMIT_S)
+            assert server.statistics().failed == 1
+
+    def test_a_forgotten_server_ends_its_threads(self):
+        before = set(threading.enumerate())
+        server = ExitServer(started("chain", "abb"))
+        server.submit(images("chain", 1)[0]).result(LIMIT_S)
+        del server
+        assert ended(before)
