@@ -18,6 +18,8 @@ GAIN = 0.05
 """Relative gain that a change of the arrangement must promise."""
 SAMPLES = 3
 """Number of successive samples of the load that must promise it."""
+_CLEAR = 0.25
+"""Difference in demand, cores, between the halves of the cores from which one is the busier."""
 _OWN_WEIGHT = 1 / 32
 """Weight of one request's time in the average of its arrangement."""
 _OTHER_WEIGHT = 1 / 256
@@ -41,6 +43,8 @@ class Choice(NamedTuple):
     """Number of the arrangement."""
     off: int
     """Number of the arrangement without exits."""
+    from_last: bool = False
+    """True if the trunk's worker has the last cores, because the first ones are busier."""
 
 
 class PlanController:
@@ -113,14 +117,20 @@ class PlanController:
             chosen, self._losing = best, 0
             self.switches += 1
         off = int(np.where(self._alone, values, np.inf).argmin())
-        self.choice = Choice(cell, chosen, off)
+        self.choice = Choice(cell, chosen, off, self._is_from_last(load))
         return self.choice
+
+    def _is_from_last(self, load: CoreLoad) -> bool:
+        """True if the first half of the cores is busier; unchanged if both are about equal."""
+        half = len(load.busy) // 2
+        more = sum(load.busy[:half]) - sum(load.busy[len(load.busy) - half :])
+        return more > 0 if abs(more) > _CLEAR else self.choice.from_last
 
     def _correct(self) -> None:
         """Update the errors of predictions by the reported times."""
         most = math.log(_MOST_RATIO)
         while self._reports:
-            (cell, chosen, _), us = self._reports.popleft()
+            (cell, chosen, *_), us = self._reports.popleft()
             row = self._errors[cell]
             error = math.log(max(us, 1e-3)) - self._predicted_us[cell, chosen]
             row[chosen] += _OWN_WEIGHT * (min(max(error, -most), most) - row[chosen])

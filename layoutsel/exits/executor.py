@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -117,13 +118,23 @@ class ExitModel:
         self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
         inputs = random_inputs(compiled.inputs)
-        for one in every:  # prepares primitives and memory of all stages
+        # Prepares primitives and memory of all stages.
+        for one, self.from_last in itertools.product(every, (True, False) if others else (False,)):
             self._answers(self._all, inputs, {}, one)
 
     @property
     def is_off(self) -> bool:
         """True if the trunk alone answers: as arranged, or after a failure."""
         return len(self._pool.runner(self.arrangement).lanes.exits) == 1
+
+    @property
+    def from_last(self) -> bool:
+        """True if later requests have the trunk on the last cores, instead of the first ones."""
+        return self._pool.from_last
+
+    @from_last.setter
+    def from_last(self, is_so: bool) -> None:
+        self._pool.from_last = is_so
 
     @property
     def places(self) -> int:

@@ -71,6 +71,7 @@ class LoadAwareModel:
         if self.audit.is_at_risk:
             choice = choice._replace(chosen=choice.off)
         arrangement = self.table.arrangements[choice.chosen]
+        self.model.from_last = choice.from_last
         if any(arrangement.branches) and self.audit.draws():
             answer, seen = self.model.audited(arrangement, arguments, named, deadline_s)
             if seen is not None:

@@ -44,7 +44,9 @@ class RunnerPool:
     ) -> None:
         self._compiled, self._exits, self._kinds = compiled, exits, kinds
         self._limit_s = limit_s
-        self._runners: dict[Arrangement, Runner] = {}
+        self.from_last = False
+        """True to give the last cores to the trunk's worker, and earlier ones to the others."""
+        self._runners: dict[tuple[Arrangement, bool], Runner] = {}
         self._callers: dict[int, StageCaller] = {}
         self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
         self._turn = Turn("began a request", FORK_WAITS_S)
@@ -83,9 +85,10 @@ class RunnerPool:
     def runner(self, arrangement: Arrangement) -> Runner:
         """Return the runner of an arrangement; that of its trunk alone after a failure."""
         used = self._alone(arrangement) if self._has_failed else arrangement
-        if used not in self._runners:
-            self._runners[used] = self._made(used)
-        return self._runners[used]
+        key = used, self.from_last and used.is_beside
+        if key not in self._runners:
+            self._runners[key] = self._made(*key)
+        return self._runners[key]
 
     def caller(self, arrangement: Arrangement) -> StageCaller:
         """Return what runs the stages of an arrangement's trunk on the calling thread."""
@@ -115,12 +118,12 @@ class RunnerPool:
         for runner in list(self._runners.values()):
             runner.close()
 
-    def _made(self, arrangement: Arrangement) -> Runner:
+    def _made(self, arrangement: Arrangement, from_last: bool) -> Runner:
         lanes = lanes_of(self._compiled.stages, self._exits, arrangement)
         if len(lanes.lanes) == 1:
             return RunHere(lanes, self.caller(arrangement))
         kinds = [self._kinds[lane.worker] for lane in lanes.lanes]
-        cores = _cores(kinds)
+        cores = _cores(kinds, available_cores()[:: -1 if from_last else 1])
         if cores is None:
             needed = " and ".join(f"{kind.cores}" for kind in kinds)
             _warn(f"the workers take {needed} cores; this process has {len(available_cores())}")
@@ -148,12 +151,12 @@ def _warn(why: str) -> None:
     logger.warning("exits are off, and the trunk alone answers: %s", why)
 
 
-def _cores(kinds: Sequence[WorkerKind]) -> list[tuple[int, ...]] | None:
-    """Assign cores to workers that run at the same time; None if there are too few."""
-    free = list(available_cores())
+def _cores(kinds: Sequence[WorkerKind], cores: Sequence[int]) -> list[tuple[int, ...]] | None:
+    """Assign cores, in order, to workers that run at the same time; None if there are too few."""
+    free = list(cores)
     found = []
     for kind in kinds:
-        found.append(tuple(free[: kind.cores]))
+        found.append(tuple(sorted(free[: kind.cores])))
         free = free[kind.cores :]
     return found if all(map(_has_all, found, kinds)) else None
 

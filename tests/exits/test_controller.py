@@ -82,6 +82,15 @@ class TestHysteresis:
         assert control.switches == switches
 
 
+def test_the_trunk_leaves_the_busier_cores(table):
+    control = PlanController(table)
+    seen = [
+        control.take(CoreLoad(busy=busy)).from_last
+        for busy in ((0.0, 1.0), (0.5, 0.4), (1.0, 0.5), (0.5, 0.5), (0.4, 0.6), (0.1, 0.4))
+    ]
+    assert seen == [False, False, True, True, True, False]
+
+
 class TestCorrection:
     def test_a_slow_arrangement_is_replaced_in_its_cell_alone(self, table):
         control = PlanController(flat(table, 100.0, 110.0))

@@ -15,8 +15,9 @@ import pytest
 from exit_models import WORKERS, arranged, compiled, expected, images, network, policy_of
 
 from layoutsel.device.load import CoreLoad
+from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError, WorkerClosed
-from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import ExitAudit
 from layoutsel.exits.building import load
 from layoutsel.exits.controller import Choice, PlanController
@@ -69,8 +70,8 @@ def started(layouts, policy, audit=None, **options) -> LoadAwareModel:
     return LoadAwareModel(model, table, control, audit or ExitAudit(None, share=0.0))
 
 
-def choose(model: LoadAwareModel, chosen: int) -> None:
-    model.controller.choice = Choice(0, chosen, model.table.off[0])
+def choose(model: LoadAwareModel, chosen: int, *, from_last: bool = False) -> None:
+    model.controller.choice = Choice(0, chosen, model.table.off[0], from_last)
 
 
 def median_policy(name: str):
@@ -106,7 +107,7 @@ def test_no_switch_changes_an_answer(share):
     def switch(model):
         draw = random.Random(1)
         while not stop.wait(draw.random() * 2e-3):
-            choose(model, draw.randrange(len(layouts)))
+            choose(model, draw.randrange(len(layouts)), from_last=draw.random() < 0.5)
 
     def ask(model, seed):
         draw = random.Random(seed)
@@ -201,6 +202,24 @@ def test_a_failed_worker_switches_every_arrangement_off(caplog):
             if LAYOUTS[chosen] != "aaa":
                 assert model(x).exit == "final"
     assert caplog.text.count("exits are off") == 1
+
+
+@pytest.mark.skipif(len(available_cores()) == 1, reason="needs two cores")
+def test_the_order_of_the_cores_swaps_the_workers():
+    kinds = tuple(WorkerKind(name=name, unit="cpu", threads=1, cores=1) for name in "ab")
+    one = arranged(NAME, "abb")
+    exits = network(NAME).names
+    sure = policy_of(0.0, 0.0)
+    with ExitModel(compiled(NAME), exits, one, sure, workers=kinds, others=(one,)) as model:
+        for from_last in (False, True):
+            (x,) = images(NAME, 1)
+            model.from_last = from_last
+            lanes = model._pool.runner(one)
+            trunk, branch = (worker._settings.cores for worker in lanes._workers)
+            assert (trunk > branch) == from_last
+            answer = model(x)
+            want = dict(zip(exits, expected(NAME, x), strict=True))[answer.exit]
+            assert answer.label == want[2]
 
 
 def test_closed():
