@@ -128,7 +128,6 @@ def _show_compiled(made: ExitModel, output: Path, *, json: bool) -> None:
     from layoutsel import documents
     from layoutsel.exits.building import plan_in
     from layoutsel.exits.explain import race_line, summary
-    from layoutsel.report.plan_tables import check_lines
 
     kept = plan_in(made.compiled.header, str(output))
     if json:
@@ -141,7 +140,8 @@ def _show_compiled(made: ExitModel, output: Path, *, json: bool) -> None:
     if checks:
         worst = max(checks, key=lambda check: float(check["rel_l2_err"]))
         terminal.show_text(
-            f"{len(checks)} results verified, the worst: {next(check_lines([worst]))}"
+            f"{len(checks)} results verified against {worst['reference']}: relative L2 error at "
+            f"most {worst['rel_l2_err']:.1e} ({worst['output']!r})"
         )
     terminal.show_text(f"written to {output} ({output.stat().st_size / 1e6:,.1f} MB)")
 

@@ -22,10 +22,11 @@ def test_a_network_is_trained_certified_and_timed(tmp_path):
     )
     assert re.search(r"certified at confidence 0.95: at most 1 % of samples lose", printed)
     for title in ("without a load", "another process on the first core"):
-        table = printed.split(f"measured on test samples, {title}:")[1]
-        assert {"as compiled", "trunk alone"} <= {
-            line.split("  ")[0] for line in table.splitlines()[1:5]
-        }
+        rows = printed.split(f"measured on test samples, {title}:")[1].split("\n\n")[0]
+        names = [line.split("  ")[0] for line in rows.splitlines()[2:]]
+        assert names[0] == "as compiled"
+        # The trunk alone is the first row if it won the race.
+        assert "trunk alone" in names or "kept: exits off" in printed
     pictures = [file for file in tmp_path.iterdir() if file.suffix == ".svg"]
     assert len(pictures) == 4
     for file in pictures:
