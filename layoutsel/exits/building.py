@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,12 +32,21 @@ HEADER = "exits"
 """Entry of an artifact's header: the exit plan."""
 RACE_S = 5.0
 """Default time limit of a race, seconds."""
-_PATTERNS = 4
-"""Maximum number of patterns that a race measures; the most frequent ones."""
+_PATTERNS = 15
+"""Maximum number of patterns that a race measures: all of those of four exits."""
 _ROUNDS = 41
 """Number of rounds of a race."""
 Name = TypeVar("Name", bound=Hashable)
 """Name of a contender."""
+
+
+class TimedPlan(NamedTuple):
+    """Measured objective of an arrangement."""
+
+    us: float
+    """Objective of the median times of all patterns, microseconds."""
+    p95_us: float
+    """Objective that 5 % of the rounds exceed, microseconds."""
 
 
 def compiled_for(
@@ -133,16 +142,16 @@ def build(
             if threads not in made:
                 made[threads] = compiled_for(network, found, threads, **options)
             models[name] = model_of(made[threads], one, limit_s=limit_s)
-        times_us = race(models, plan, race_s) if len(models) > 1 else {}
+        times = race(models, plan, race_s) if len(models) > 1 else {}
     except BaseException:
         for model in models.values():
             model.close()
         raise
-    best = min(times_us, key=times_us.__getitem__, default="planned")
+    best = min(times, key=lambda name: times[name].us, default="planned")
     if best != "planned":
         logger.warning(
             "%s is faster than the planned arrangement: %.0f against %.0f us (%s); it is kept",
-            best, times_us[best], times_us["planned"], plan.objective,
+            best, times[best].us, times["planned"].us, plan.objective,
         )  # fmt: skip
     for name, model in models.items():
         if name != best:
@@ -151,16 +160,16 @@ def build(
     kept = replace(
         plans[best],
         plans={},  # the artifact holds the one that it was built by
-        race=ExitRace(times_us=times_us, kept=best) if times_us else None,
+        race=_race_of(times, best) if times else None,
     )
     chosen.compiled.header[HEADER] = documents.to_json(kept)
     return chosen
 
 
-def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dict[str, float]:
-    """Time models in alternation, and return the objective of each by name, microseconds.
+def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dict[str, TimedPlan]:
+    """Time models in alternation, and return the objective of each by name.
 
-    Exits are sure as in the most frequent observed patterns, whatever the inputs are.
+    Exits are sure as in the observed patterns, whatever the inputs are.
 
     Parameters
     ----------
@@ -178,8 +187,11 @@ def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dic
 
 def timed_in_turns(
     runs: Mapping[Name, Callable[[tuple[int, ...]], ExitAnswer]], plan: ExitPlan, limit_s: float
-) -> dict[Name, float]:
-    """Time answers in alternation, and return the objective of each by name, microseconds.
+) -> dict[Name, TimedPlan]:
+    """Time answers in alternation, and return the objective of each by name.
+
+    Every round has all patterns once, which count as often as they were observed. Samples of rare
+    patterns beyond the limit count as those of which no exit is sure.
 
     Parameters
     ----------
@@ -191,6 +203,7 @@ def timed_in_turns(
         Time limit, seconds; one round is always completed.
     """
     sure, samples = pattern_table(plan.patterns[:_PATTERNS], len(plan.exits))
+    samples[-1] += sum(one.samples for one in plan.patterns[_PATTERNS:])
     patterns = [tuple(map(int, np.flatnonzero(row[:-1]))) for row in sure]
     times: dict[Name, list[list[float]]] = {name: [] for name in runs}
     end_s = time.monotonic() + limit_s
@@ -199,11 +212,22 @@ def timed_in_turns(
             break
         for name, run in runs.items():
             times[name].append([run(one).us for one in patterns])
-    found = {}
-    for name, rows in times.items():
-        medians_us = np.median(np.array(rows), axis=0)
-        found[name] = OBJECTIVES[plan.objective](medians_us, samples)
-    return found
+    value = OBJECTIVES[plan.objective]
+    return {
+        name: TimedPlan(
+            us=value(np.median(rows, axis=0), samples),
+            p95_us=float(np.quantile([value(np.array(row), samples) for row in rows], 0.95)),
+        )
+        for name, rows in times.items()
+    }
+
+
+def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
+    return ExitRace(
+        times_us={name: one.us for name, one in times.items()},
+        p95_us={name: one.p95_us for name, one in times.items()},
+        kept=kept,
+    )
 
 
 def model_of(

@@ -178,8 +178,8 @@ def _measured(model: ExitModel, plan: ExitPlan, table: LoadTable, limit_s: float
     runs = {
         one: partial(model.forced, inputs=inputs, arrangement=one) for one in table.arrangements
     }
-    times_us = timed_in_turns(runs, plan, limit_s)
-    return table.corrected(_load_now(), [times_us[one] for one in table.arrangements])
+    times = timed_in_turns(runs, plan, limit_s)
+    return table.corrected(_load_now(), [times[one].us for one in table.arrangements])
 
 
 def _load_now() -> CoreLoad:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError
 from layoutsel.exits import building
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.building import build, compiled_for, load, model_of, profiled, race
+from layoutsel.exits.building import (
+    TimedPlan,
+    build,
+    compiled_for,
+    load,
+    model_of,
+    profiled,
+    race,
+    timed_in_turns,
+)
 from layoutsel.exits.costs import host_workers, measured, priced
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
@@ -132,7 +143,7 @@ class TestBuilding:
 
         def judged(models, plan, limit_s):
             seen.update(models)
-            return {name: 1.0 if name == wanted else 2.0 for name in models}
+            return {name: TimedPlan(1.0 if name == wanted else 2.0, 3.0) for name in models}
 
         made = functools.cache(
             lambda threads: compiled_for(network(NAME), found, threads, verify=False)
@@ -152,6 +163,9 @@ class TestBuilding:
             assert model.arrangement != plan.arrangement
             saved = model.compiled.header["exits"]["arrangement"]["branches"]
             assert tuple(saved) == model.arrangement.branches
+            raced = model.compiled.header["exits"]["race"]
+            assert raced["kept"] == wanted
+            assert raced["p95_us"] == dict.fromkeys(seen, 3.0)
         assert f"{wanted} is faster than the planned arrangement" in caplog.text
 
     def test_a_race_takes_the_patterns_that_were_observed(self, found, plan):
@@ -161,9 +175,32 @@ class TestBuilding:
         with model_of(compiled, replace(plan, arrangement=arrangement)) as model:
             for sure, exit_ in (((), "final"), ((1,), "exit2"), ((0, 1), "exit1")):
                 assert model.forced(sure, inputs).exit == exit_
-            times_us = race({"one": model, "two": model}, plan, 0.5)
-        assert set(times_us) == {"one", "two"}
-        assert all(us > 0 for us in times_us.values())
+            times = race({"one": model, "two": model}, plan, 0.5)
+        assert set(times) == {"one", "two"}
+        assert all(one.us > 0 for one in times.values())
+
+    def test_all_patterns_of_a_race_count_as_often_as_they_were_observed(self, plan):
+        """Sixteen patterns and their times; the last one counts as that without a sure exit."""
+        early = [tuple(e for e in range(4) if code >> e & 1) for code in range(1, 16)]
+        many = tuple(SurePattern(exits=one, samples=40 - n) for n, one in enumerate(early))
+        other = SurePattern(exits=(), samples=5)
+        wide = replace(plan, exits=tuple("abcde"), patterns=(*many, other), objective="mean")
+        rounds = itertools.count()
+
+        def run(sure):
+            slow = 1000.0 if next(rounds) // 16 == 0 else 0.0  # the first round alone
+            return SimpleNamespace(us=100.0 - 10 * len(sure) + slow)
+
+        found = timed_in_turns({"one": run}, wide, 30)["one"]
+        samples = [one.samples for one in (*many, other)]
+        mean_us = np.average(
+            [100.0 - 10 * len(one.exits) for one in (*many, other)], weights=samples
+        )
+        assert found.us == pytest.approx(mean_us)
+        assert found.p95_us == pytest.approx(mean_us)
+        assert next(rounds) == 41 * 16
+        worst = timed_in_turns({"one": run}, replace(wide, objective="worst"), 30)["one"]
+        assert worst.us == 100
 
     def test_a_plan_of_another_network(self, found, plan):
         with pytest.raises(PlanMismatch, match="of another model"):

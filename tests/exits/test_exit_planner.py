@@ -17,7 +17,7 @@ from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.arrangement_bounds import ArrangementBounds
 from layoutsel.exits.arrangement_checks import arrangement_faults
-from layoutsel.exits.exit_plan import ExitPlan
+from layoutsel.exits.exit_plan import ExitPlan, ExitRace
 from layoutsel.exits.latencies import OBJECTIVES, LatencyModel
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits, with_patience
@@ -285,6 +285,11 @@ def test_plans_are_read_back(tmp_path):
         ({"patterns": (SurePattern(exits=(1,), samples=0),)}, r"\$.patterns\[0\].samples"),
         ({"policy": Policy(score="a", thresholds=(0.5, None))}, r"\$.policy.thresholds"),
         ({"bound_us": 1e9}, r"\$.bound_us"),
+        ({"race": ExitRace(times_us={"planned": 1.0}, kept="off")}, r"\$.race.kept"),
+        (
+            {"race": ExitRace(times_us={"planned": 1.0}, kept="planned", p95_us={"off": 1.0})},
+            r"\$.race.p95_us: got times of off; expected of planned",
+        ),
         ({"schema_version": 2}, r"\$.schema_version"),
     ],
 )
