@@ -112,6 +112,19 @@ class TestCorrection:
         assert np.mean(np.array(used[1000:]) == 0) > 0.95
         assert control.switches < 15
 
+    def test_an_arrangement_that_was_slow_is_tried_again(self, table):
+        control = PlanController(flat(table, 100.0, 130.0))
+        slow = 100
+        used = []
+        for number in range(2000):
+            choice = control.take(IDLE)
+            control.report(choice, (100.0, 130.0)[choice.chosen] * (3 if number < slow else 1))
+            if number < slow and choice.chosen == 1:
+                slow = number  # the disturbance ends with the first change
+            used.append(choice.chosen)
+        assert used[slow] == 1
+        assert used[-1] == 0
+
     def test_single_outliers_change_nothing(self, table):
         control = PlanController(flat(table, 100.0, 120.0))
         for number in range(1000):
