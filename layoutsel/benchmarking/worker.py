@@ -29,14 +29,14 @@ WARM_UP_S = 0.1
 
 def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
     """Compile a model ahead of time; the answer to the parent is None."""
-    _be_quiet()
+    be_quiet()
 
     def report(text: str) -> None:
         connection.send(("progress", text))
 
     action = ENGINES[engine].prepare
     assert action is not None, f"{engine} needs no preparation"
-    connection.send(_guarded(functools.partial(action, job, report)))
+    connection.send(guarded(functools.partial(action, job, report)))
 
 
 def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> None:
@@ -46,7 +46,7 @@ def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> No
     is a number of runs, and its answer is their times in milliseconds. The request None ends the
     process, and its answer is the peak memory in MB.
     """
-    _be_quiet()
+    be_quiet()
     with np.load(data) as arrays:
         inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
         expected = [arrays[key] for key in sorted(arrays.files) if key.startswith("out")]
@@ -59,16 +59,16 @@ def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> No
         results = state["run"]()
         return {"load_s": loaded, "errors": _errors(results, expected)}
 
-    answer = _guarded(load)
+    answer = guarded(load)
     connection.send(answer)
     if answer[0] == "error":
         return
     while (runs := connection.recv()) is not None:
-        connection.send(_guarded(functools.partial(_turn, state["run"], runs)))
+        connection.send(guarded(functools.partial(_turn, state["run"], runs)))
     connection.send(("done", peak_rss_mb()))
 
 
-def _be_quiet() -> None:
+def be_quiet() -> None:
     """Leave Ctrl-C to the parent, and discard the output of the engine's libraries."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -105,7 +105,7 @@ def peak_rss_mb() -> float:
     return float("nan")
 
 
-def _guarded(action: Callable[[], Any]) -> tuple[str, Any]:
+def guarded(action: Callable[[], Any]) -> tuple[str, Any]:
     """Result of `action`, or the first line of its error, which becomes a row of the results."""
     try:
         return "done", action()

@@ -1,0 +1,1 @@
+"""Benches of multi-exit networks."""
