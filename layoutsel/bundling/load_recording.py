@@ -15,7 +15,7 @@ from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.peaks import machine_peaks
 from layoutsel.cost.samples import LoadSample, MachineProfile, Provenance
 from layoutsel.device.archive import Bundle
-from layoutsel.device.load import COMPUTE, MEMORY, BusyProcess, CoreLoad
+from layoutsel.device.core_load import COMPUTE, MEMORY, BusyProcess, CoreLoad
 from layoutsel.device.load_generators import generating
 from layoutsel.device.load_timing import LoadedProgram, LoadTrial
 from layoutsel.device.machine import this_machine

@@ -135,9 +135,9 @@ def plan(
     }
     with activity() as shown:
         shown.phase(f"importing {model}")
-        from layoutsel.exits import ExitMatrix
-        from layoutsel.exits import plan as plan_network
+        from layoutsel.exits.matrix import ExitMatrix
         from layoutsel.exits.network import read
+        from layoutsel.exits.steps import plan as plan_network
 
         network = read(
             model,

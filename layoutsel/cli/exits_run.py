@@ -103,8 +103,8 @@ def compile_network(
     planned = ExitPlan.load(plan)
     with activity() as shown:
         shown.phase(f"importing {model}")
-        from layoutsel.exits import compile as compile_exits
-        from layoutsel.exits import read
+        from layoutsel.exits.network import read
+        from layoutsel.exits.steps import compile as compile_exits
 
         network = read(
             model,

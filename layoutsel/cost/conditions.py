@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, log, log1p
 from types import MappingProxyType
 
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from tvm_passes.errors import LayoutselError
 
 

@@ -22,7 +22,7 @@ from layoutsel import documents
 from layoutsel.core.workload import Cost
 from layoutsel.cost.boosters import BoosterPair
 from layoutsel.cost.conditions import Conditions
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from tvm_passes.errors import LayoutselError
 
 SHIPPED = Path(__file__).parent / "pretrained" / "load"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layoutsel.core.memory_limits import limit_memory
 from layoutsel.device import load_process
-from layoutsel.device.load import BusyProcess, CoreLoad, check_core
+from layoutsel.device.core_load import BusyProcess, CoreLoad, check_core
 from tvm_passes.errors import LayoutselError
 
 _MEMORY_BYTES = 1 << 30

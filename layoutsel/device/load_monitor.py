@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_counters import PROC, Counters, read_counters
 
 logger = logging.getLogger(__name__)

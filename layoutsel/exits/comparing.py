@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from layoutsel.device.load import BusyProcess
+from layoutsel.device.core_load import BusyProcess
 from layoutsel.device.load_generators import generating
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.building import model_of, plan_in

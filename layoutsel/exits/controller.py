@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import INTERVAL_S, LoadMonitor
 from layoutsel.exits.load_table import LoadTable
 

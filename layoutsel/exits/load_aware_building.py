@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import LoadMonitor
 from layoutsel.errors import LayoutselError
 from layoutsel.exits.audit import ERROR, SHARE, ExitAudit, allowed_disagreement

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from layoutsel.device.load import UNKNOWN_KIND, CoreLoad
+from layoutsel.device.core_load import UNKNOWN_KIND, CoreLoad
 from tvm_passes.errors import LayoutselError
 
 _MOST_LEVELS = 17

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from layoutsel import documents
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.arrangement_checks import arrangement_faults
 from layoutsel.exits.load_grid import LoadGrid, borders

@@ -9,7 +9,7 @@ from functools import partial
 
 from layoutsel.cost.model import FREE
 from layoutsel.cost.slowdown import ESTIMATE, LoadedRun
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.exits.arrangement import ExitCosts, WorkerKind
 from layoutsel.exits.load_table import CostsAt
 

@@ -9,7 +9,7 @@ from layoutsel.bundling.load_recording import loads, record_loads
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.samples import Dataset
 from layoutsel.device.archive import opened
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.threads import available_threads
 from tvm_passes.errors import LayoutselError
 

@@ -58,7 +58,7 @@ def test_a_real_process_refuses_in_one_line():
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 @pytest.mark.parametrize(
     ("limit", "said"),
-    [("0.001s", "took more than 0.001 s and was ended: give it less data"), ("0s", "above 0")],
+    [("0.00001s", "took more than 1e-05 s and was ended: give it less data"), ("0s", "above 0")],
 )
 def test_without_time_nothing_is_learned(command, limit, said, log, tmp_path):
     place = ("-o", tmp_path / "model") if command == "train" else ()

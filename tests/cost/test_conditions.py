@@ -15,7 +15,7 @@ from layoutsel.cost.measured import MeasuredCost
 from layoutsel.cost.place import Place
 from layoutsel.cost.roofline import RooflineCost
 from layoutsel.cost.store import Context, Store
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.outcome import Timing
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError

@@ -15,7 +15,7 @@ from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.samples import Dataset, LoadSample, Provenance
 from layoutsel.cost.slowdown import ESTIMATE, LoadedRun, Slowdown, shipped_slowdown
 from layoutsel.cost.slowdown_training import run_of, train_slowdown
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from layoutsel.device import load_monitor
-from layoutsel.device.load import BusyProcess
+from layoutsel.device.core_load import BusyProcess
 from layoutsel.device.load_counters import Counters, ThreadTime
 from layoutsel.device.load_generators import generating
 from layoutsel.device.load_monitor import LoadMonitor

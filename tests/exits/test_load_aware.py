@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from exit_models import WORKERS, arranged, compiled, expected, images, network, policy_of
 
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError, WorkerClosed
 from layoutsel.exits.arrangement import Arrangement, WorkerKind

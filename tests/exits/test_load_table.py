@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_exit_planner import every, problems, replayed
 
 from layoutsel import documents
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.documents import DocumentError
 from layoutsel.errors import LayoutselError
 from layoutsel.exits.arrangement import Arrangement, ExitCosts

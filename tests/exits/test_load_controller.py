@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_load_table import two_core_problem
 
-from layoutsel.device.load import CoreLoad
+from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import LoadMonitor
 from layoutsel.exits.controller import SAMPLES, PlanController
 from layoutsel.exits.load_grid import LoadGrid

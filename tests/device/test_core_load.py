@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layoutsel.device.load import BusyProcess, CoreLoad
+from layoutsel.device.core_load import BusyProcess, CoreLoad
 from layoutsel.device.load_generators import generating
 from tvm_passes.errors import LayoutselError
 
@@ -79,7 +79,7 @@ def test_two_processes_on_one_core():
 
 PARENT = """
 import os, sys, time
-from layoutsel.device.load import BusyProcess
+from layoutsel.device.core_load import BusyProcess
 from layoutsel.device.load_generators import generating
 with generating([BusyProcess(core=0), BusyProcess(core=0, duty=0.25)], limit_s=60):
     print(os.getpid(), flush=True)
