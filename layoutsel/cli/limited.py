@@ -54,15 +54,18 @@ def limited(time_limit: str) -> Iterator[None]:
     memory = resource.getrlimit(resource.RLIMIT_DATA)
     limit_memory(os.getpid(), most_bytes())
     before = signal.signal(signal.SIGALRM, end)
-    timer = signal.setitimer(signal.ITIMER_REAL, limit_s)
+    timer = signal.getitimer(signal.ITIMER_REAL)
     try:
-        yield
+        try:
+            signal.setitimer(signal.ITIMER_REAL, limit_s)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *timer)  # a caller's own timer goes on
     except _TimeIsUp:
         raise LayoutselError(
             f"the command took more than {limit_s:g} s and was ended: give it less data, or a "
             "longer --time-limit"
         ) from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)  # a caller's own timer goes on
         signal.signal(signal.SIGALRM, before)
         resource.setrlimit(resource.RLIMIT_DATA, memory)
