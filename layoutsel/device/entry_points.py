@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import tvm_ffi
+from tvm_ffi._ffi_api import ArrayGetItem
 
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature, ValueRange
@@ -238,7 +239,10 @@ def _number(tensor: Signature) -> int:
 
 def results_of(result: Any) -> list[tvm_ffi.Tensor]:
     """Result of a function of the virtual machine as a list: one tensor, or the tuple's."""
-    return [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+    if isinstance(result, tvm_ffi.Tensor):
+        return [result]
+    # A third of the time of iteration, which checks every index anew.
+    return [ArrayGetItem(result, index) for index in range(len(result))]
 
 
 def result_names(entries: Sequence[EntryPoint]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from layoutsel.device.threads import set_threads, shares_openmp
 from layoutsel.device.turns import Turn, came_through_fork
-from tvm_passes.onednn.plugin import limited_to
+from tvm_passes.onednn.plugin import set_num_threads
 
 FORK_WAITS_S = 10.0
 """Longest wait of a fork for a call to end, seconds."""
@@ -44,8 +44,11 @@ class OwnThreads:
         """
         with self.turn:
             if shares_openmp() and not came_through_fork():
-                with limited_to(self.count):
+                before = set_num_threads(self.count)
+                try:
                     return function(*arguments)
+                finally:
+                    set_num_threads(before)
             return self._own_thread().submit(function, *arguments).result()
 
     def _own_thread(self) -> ThreadPoolExecutor:

@@ -8,6 +8,7 @@ import numpy as np
 
 from layoutsel.device.signature import Signature
 from layoutsel.errors import InputError
+from layoutsel.runtime.arrays import name_of
 
 
 def bind(
@@ -49,7 +50,7 @@ def bind(
                 f"{signature.shape}"
             )
         value = np.asarray(given[signature.name])
-        if value.shape != signature.shape or str(value.dtype) != signature.dtype:
+        if value.shape != signature.shape or name_of(value.dtype) != signature.dtype:
             raise InputError(
                 f"input {signature.name!r}: got {value.dtype} of shape {value.shape}; "
                 f"expected {signature.dtype} of shape {signature.shape}"
