@@ -29,11 +29,11 @@ _IDLE, _IDLE_EVERY = "idle", 4
 """Name of the state without load, and number of loads between two timings of it."""
 TURNS = 2
 """Number of turns; in each, every candidate is timed under every load and without load."""
-_SLOWDOWN = 2.0
+_SLOWDOWN = 2.5
 """Expected mean slowdown, for dividing the budget."""
 _START_S = 60.0
 """Additional time limit of a turn, for loading the candidates, seconds."""
-_LIMIT = 6
+_LIMIT = 20
 """Time limit of a turn under one load, relative to its share of the budget."""
 
 
