@@ -21,7 +21,14 @@ from layoutsel.benchmarking.compare import save
 from layoutsel.cost.datasets import data_files
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import LoadSample
-from layoutsel.cost.slowdown_training import OPTIONS, run_of, slowdown_table, train_slowdown
+from layoutsel.cost.slowdown import ESTIMATE
+from layoutsel.cost.slowdown_training import (
+    OPTIONS,
+    fit_waits,
+    run_of,
+    slowdown_table,
+    train_slowdown,
+)
 from layoutsel.cost.training import fit_point, predict_point
 
 Samples = Sequence[LoadSample]
@@ -31,11 +38,12 @@ Predict = Callable[[Samples], np.ndarray]
 
 def learned(known: Samples) -> Predict:
     """Our model, without its uncertainty."""
-    model = fit_point(slowdown_table(known), OPTIONS)
+    waits = fit_waits(known)
+    model = fit_point(slowdown_table(known, waits), OPTIONS)
 
     def predict(asked: Samples) -> np.ndarray:
         return _idle_us(asked) * np.exp(
-            np.maximum(predict_point(model, slowdown_table(asked)), 0.0)
+            np.maximum(predict_point(model, slowdown_table(asked, waits)), 0.0)
         )
 
     return predict
@@ -57,8 +65,8 @@ def hyperbola(_known: Samples) -> Predict:
 
 
 def estimate(_known: Samples) -> Predict:
-    """Time without load times one plus the highest demand for a core of the run: what the booster corrects."""
-    return lambda asked: _idle_us(asked) * np.exp(slowdown_table(asked).margins)
+    """Time without load over the fair share of the busiest core: the model where none is trained."""
+    return lambda asked: _idle_us(asked) * ESTIMATE.factors([run_of(one) for one in asked])[0]
 
 
 PREDICTORS = {one.__name__: one for one in (learned, linear, linear_on_idle, hyperbola, estimate)}
@@ -109,6 +117,7 @@ def _kind(one: LoadSample) -> tuple[str, int | None]:
 def rows(samples: Samples) -> Iterator[dict[str, Any]]:
     """Mean relative errors of every predictor for each left-out network and load, and over all."""
     errors: dict[str, list[np.ndarray]] = defaultdict(list)
+    threads: list[int | None] = []
     for network in sorted({one.model for one in samples}):
         for load in dict.fromkeys(str(one.conditions.load) for one in samples):
             known = [
@@ -119,6 +128,7 @@ def rows(samples: Samples) -> Iterator[dict[str, Any]]:
             ]
             if not known or not asked:
                 continue
+            threads += [one.conditions.threads for one in asked]
             measured = np.array([one.us for one in asked])
             row: dict[str, Any] = {"network": network, "load": load, "samples": len(asked)}
             for name, fit in PREDICTORS.items():
@@ -134,6 +144,11 @@ def rows(samples: Samples) -> Iterator[dict[str, Any]]:
         "samples": len(whole["learned"]),
         **{name: round(float(some.mean()), 4) for name, some in whole.items()},
         **{f"{name}_median": round(float(np.median(some)), 4) for name, some in whole.items()},
+        **{
+            f"{name}_on_{count}": round(float(whole[name][np.array(threads) == count].mean()), 4)
+            for name in ("learned", "linear")
+            for count in sorted(set(threads), key=str)
+        },
         "linear_over_learned": round(float(whole["linear"].mean() / whole["learned"].mean()), 2),
     }
     yield {"network": "all", "load": "all", "noise": _noise(samples), "covered": _covered(samples)}

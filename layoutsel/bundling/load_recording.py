@@ -23,6 +23,7 @@ from layoutsel.device.manifest import CandidateEntry
 from layoutsel.device.outcome import Failure
 from layoutsel.device.threads import available_cores
 from layoutsel.device.worker import Worker
+from tvm_passes.decision import Decision
 from tvm_passes.errors import LayoutselError
 
 _IDLE, _IDLE_EVERY = "idle", 4
@@ -31,6 +32,8 @@ TURNS = 2
 """Number of turns; in each, every candidate is timed under every load and without load."""
 _SLOWDOWN = 2.5
 """Expected mean slowdown, for dividing the budget."""
+_LEAST_SLOWDOWN = 0.9
+"""Lowest plausible time under a load, relative to the time without: 1 less noise."""
 _START_S = 60.0
 """Additional time limit of a turn, for loading the candidates, seconds."""
 _LIMIT = 20
@@ -136,7 +139,7 @@ def record_loads(
         count: MachineProfile(machine=this_machine(), peaks=machine_peaks(count))
         for count in sorted({one.bundle.manifest.requires.threads for one in asked})
     }
-    return tuple(
+    return undisturbed(
         _sample(
             one,
             profiles,
@@ -146,6 +149,22 @@ def record_loads(
         )
         for number, one in enumerate(asked)
         for name, some in made.items()
+    )
+
+
+def undisturbed(samples: Iterable[LoadSample]) -> tuple[LoadSample, ...]:
+    """Drop candidates that were faster under a load than without: something disturbed the latter.
+
+    Load makes no run faster, so their time without load, and all their slowdowns, are wrong.
+    """
+    groups: dict[tuple[str, str, Decision, tuple[int, ...]], list[LoadSample]] = defaultdict(list)
+    for one in samples:
+        groups[one.model, one.workload.key, one.decision, one.conditions.cores].append(one)
+    return tuple(
+        one
+        for group in groups.values()
+        if min(some.us / some.idle_us for some in group) >= _LEAST_SLOWDOWN
+        for one in group
     )
 
 

@@ -142,7 +142,7 @@ def under(
     found = list(costs)
     numbers = [n for n, one in enumerate(asked) if one.conditions.is_loaded and one.is_on_host]
     if numbers:
-        runs = [LoadedRun.of(costs[n], asked[n].flops, asked[n].conditions, known) for n in numbers]
+        runs = [LoadedRun.of(costs[n], asked[n].conditions, known) for n in numbers]
         for number, slowed in zip(numbers, shipped_slowdown().applied(runs), strict=True):
             found[number] = slowed
     return [

@@ -1,8 +1,9 @@
 """Slowdown of a run by other work on its cores, learned in relation to the idle machine.
 
-Cores are shared by time slices. A run on several threads waits for the thread on the busiest core,
-so two threads next to one busy process take about twice as long, whatever the mean load. The
-estimate is one plus the highest demand for a core of the run; a booster corrects it.
+Cores are shared by time slices, fairly: a run next to a process that always wants its core takes
+twice as long. A run on several threads waits for the thread on the busiest core. If other cores of
+the run are less busy, its threads also wait for time slices where they meet, which slows short runs
+many times. The estimate is the fair share; a trained model adds waits and a correction.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import lzma
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import log
+from math import log, log1p
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,6 +34,10 @@ LEARNED, MEASURED = "learned", "measured"
 """Sources of times: a measured time under a learned slowdown is learned."""
 _ESTIMATE_ERROR = 0.25
 """Half the interquartile range of the error of the estimate's natural logarithm, assumed."""
+_SERIAL_US = 1.8
+"""Time without load below which kernels use one of several threads, microseconds."""
+_SLICE_US = 1000.0
+"""Time slice of a scheduler, microseconds."""
 _FILES = ("point.ubj.xz", "quantiles.ubj.xz")
 _CARD = "model.json"
 
@@ -43,8 +48,6 @@ class LoadedRun:
 
     cost: Cost
     """Cost without load."""
-    flops: float
-    """Number of floating-point operations."""
     threads: int
     """Number of threads."""
     cores: tuple[int, ...]
@@ -53,7 +56,7 @@ class LoadedRun:
     """Other work."""
 
     @classmethod
-    def of(cls, cost: Cost, flops: float, asked: Conditions, known: Conditions) -> LoadedRun:
+    def of(cls, cost: Cost, asked: Conditions, known: Conditions) -> LoadedRun:
         """Make a run under conditions with a load.
 
         Threads that are not confined to cores run on the least busy ones.
@@ -62,8 +65,6 @@ class LoadedRun:
         ----------
         cost
             Cost without load.
-        flops
-            Number of floating-point operations.
         asked
             Conditions of the run.
         known
@@ -72,43 +73,64 @@ class LoadedRun:
         assert asked.load is not None
         threads = asked.threads or known.threads or len(asked.load.busy)
         cores = asked.cores or asked.load.least_busy(threads)
-        return cls(cost=cost, flops=flops, threads=threads, cores=cores, load=asked.load)
+        return cls(cost=cost, threads=threads, cores=cores, load=asked.load)
 
     @property
     def demands(self) -> tuple[float, ...]:
         """Demand of other work for each core of the run."""
         return tuple(self.load.busy[core] for core in self.cores)
 
-    @property
-    def nbytes(self) -> float:
-        """Bytes read and written; 0 if unknown."""
-        moved = self.cost.bytes_moved
-        return moved.value if moved is not None else 0.0
+
+def _highest(run: LoadedRun) -> float:
+    return max(run.demands, default=0.0)
 
 
-def _elsewhere(run: LoadedRun) -> float:
-    return sum(run.load.busy) - sum(run.demands)
+def _unevenness(run: LoadedRun) -> float:
+    return _highest(run) - min(run.demands, default=0.0)
+
+
+def fair_share(demand: float) -> float:
+    """Slowdown of one thread on a core that other work demands, if both get equal time slices.
+
+    Parameters
+    ----------
+    demand
+        Demand of the other work; one process wants at most 1.
+    """
+    return 1 / (1 - demand) if demand < 0.5 else max(2.0, 1 + demand)
+
+
+def wait_terms(run: LoadedRun) -> tuple[float, ...]:
+    """Terms of the logarithm of the slowdown by waits of several threads for each other."""
+    if run.threads < 2 or run.cost.us < _SERIAL_US:
+        return 0.0, 0.0
+    # About a slice is added to a run between a busy and a free core, less often at lower demand.
+    return _unevenness(run) ** 2 * log1p(_SLICE_US / run.cost.us), _highest(run)
 
 
 _FEATURES: Mapping[str, Callable[[LoadedRun], float]] = MappingProxyType(
     {
-        "highest_demand": lambda run: max(run.demands, default=0.0),
-        "mean_demand": lambda run: sum(run.demands) / max(len(run.demands), 1),
-        "demand_elsewhere": _elsewhere,
-        "streaming": lambda run: run.load.streaming * sum(run.load.busy),
+        "highest_demand": _highest,
+        "unevenness": _unevenness,
         "threads": lambda run: float(run.threads),
-        "intensity": lambda run: log((run.flops + 1.0) / (run.nbytes + 1.0)),
         "idle_us": lambda run: log(max(run.cost.us, 1e-2)),
     }
 )
 NAMES = tuple(_FEATURES)
 """Names of the features, in order of the columns."""
-MONOTONE = frozenset({"highest_demand", "mean_demand", "demand_elsewhere", "streaming"})
+MONOTONE = frozenset({"highest_demand", "unevenness"})
 """Features that never make a run faster when they grow."""
 
 
-def table(runs: Sequence[LoadedRun]) -> tuple[np.ndarray, np.ndarray]:
+def table(runs: Sequence[LoadedRun], waits: Sequence[float] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Compute the features of runs, and the estimates of the logarithms of their slowdowns.
+
+    Parameters
+    ----------
+    runs
+        Runs.
+    waits
+        Coefficients of :func:`wait_terms`; without them, threads do not wait.
 
     Returns
     -------
@@ -118,7 +140,11 @@ def table(runs: Sequence[LoadedRun]) -> tuple[np.ndarray, np.ndarray]:
     rows = np.array(
         [[feature(run) for feature in _FEATURES.values()] for run in runs], np.float32
     ).reshape(len(runs), len(NAMES))
-    return rows, np.log1p(rows[:, NAMES.index("highest_demand")])
+    estimates = [
+        log(fair_share(_highest(run))) + (float(np.dot(waits, wait_terms(run))) if waits else 0.0)
+        for run in runs
+    ]
+    return rows, np.array(estimates, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +157,8 @@ class SlowdownCard:
     """Short hash of the boosters."""
     features: tuple[str, ...]
     """Names of the features."""
+    waits: tuple[float, ...]
+    """Coefficients of :func:`wait_terms`, at least 0; empty for none."""
     samples: int
     """Number of samples that it was trained on."""
     machines: tuple[str, ...]
@@ -157,7 +185,7 @@ class Slowdown:
             Factors on the time without load, at least 1, and half the interquartile range of the
             error of their natural logarithms, (runs,).
         """
-        rows, margins = table(runs)
+        rows, margins = table(runs, self.card.waits)
         if self.boosters is None:
             return np.exp(margins), np.full(len(runs), _ESTIMATE_ERROR)
         values, errors = self.boosters.predict(rows, margins)
@@ -213,11 +241,17 @@ def shipped_slowdown() -> Slowdown:
 
 ESTIMATE = Slowdown(
     card=SlowdownCard(
-        format_version=FORMAT_VERSION, version="", features=NAMES, samples=0, machines=(), mape=0.0
+        format_version=FORMAT_VERSION,
+        version="",
+        features=NAMES,
+        waits=(),
+        samples=0,
+        machines=(),
+        mape=0.0,
     ),
     boosters=None,
 )
-"""Model without training: one plus the highest demand."""
+"""Model without training: the fair share of the busiest core of a run."""
 
 
 def hash_of(pair: BoosterPair) -> str:

@@ -63,7 +63,7 @@ def _slowdown(load: CoreLoad, kind: WorkerKind, ranks: range) -> float:
     """Estimated slowdown on cores, by their rank from the least busy one."""
     ranked = sorted(range(len(load.busy)), key=load.busy.__getitem__)
     cores = tuple(ranked[rank] for rank in ranks)
-    run = LoadedRun(cost=FREE, flops=0.0, threads=kind.threads, cores=cores, load=load)
+    run = LoadedRun(cost=FREE, threads=kind.threads, cores=cores, load=load)
     return float(ESTIMATE.factors([run])[0][0])
 
 

