@@ -13,7 +13,7 @@ from pathlib import Path
 
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.bundling.load_candidates import SUBGRAPHS, write_load_candidates
-from layoutsel.bundling.load_recording import TURNS, record_loads
+from layoutsel.bundling.load_recording import TURNS, record_loads, undisturbed
 from layoutsel.cost.archive import write_archive
 from layoutsel.cost.samples import Dataset
 from layoutsel.device.archive import opened
@@ -56,8 +56,11 @@ def record(arguments: argparse.Namespace) -> None:
                 f"turn {turn + 1}: {name}: {seconds:.1f} s", flush=True
             ),
         )
-    write_archive(Dataset(loaded=samples), arguments.output)
-    print(f"{len(samples)} samples in {time.monotonic() - started_s:.0f} s: {arguments.output}")
+    kept = undisturbed(samples)
+    write_archive(Dataset(loaded=kept), arguments.output)
+    print(
+        f"{len(kept)} of {len(samples)} samples in {time.monotonic() - started_s:.0f} s: {arguments.output}"
+    )
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def record_loads(
         count: MachineProfile(machine=this_machine(), peaks=machine_peaks(count))
         for count in sorted({one.bundle.manifest.requires.threads for one in asked})
     }
-    return undisturbed(
+    return tuple(
         _sample(
             one,
             profiles,
