@@ -182,14 +182,15 @@ class Slowdown:
         Returns
         -------
         tuple
-            Factors on the time without load, at least 1, and half the interquartile range of the
+            Factors on the time without load, 1 on cores without other work and at least 1, and half the interquartile range of the
             error of their natural logarithms, (runs,).
         """
         rows, margins = table(runs, self.card.waits)
         if self.boosters is None:
             return np.exp(margins), np.full(len(runs), _ESTIMATE_ERROR)
         values, errors = self.boosters.predict(rows, margins)
-        return np.exp(np.maximum(values, 0.0)), errors
+        is_free = rows[:, NAMES.index("highest_demand")] <= 0
+        return np.exp(np.where(is_free, 0.0, np.maximum(values, 0.0))), errors
 
     def applied(self, runs: Sequence[LoadedRun]) -> list[Cost]:
         """Compute the cost of each run under its load."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
-from layoutsel.cost.model import FREE
-from layoutsel.cost.slowdown import ESTIMATE, LoadedRun
+from layoutsel.core.workload import Cost
+from layoutsel.cost.slowdown import LEARNED, LoadedRun, shipped_slowdown
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.exits.arrangement import ExitCosts, WorkerKind
 from layoutsel.exits.load_table import CostsAt
 
+Stages: TypeAlias = tuple[tuple[float, ...], ...]
+"""Times of the sub-graphs of stages, microseconds."""
+
 
 def loaded_costs(costs: ExitCosts) -> CostsAt:
-    """Estimate costs under loads, which are the argument of the result.
+    """Predict costs under loads, which are the argument of the result.
 
     Parameters
     ----------
@@ -37,20 +41,20 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
         name: range(costs.cores)[-kind.cores :] if kind in seconds else range(kind.cores)
         for name, kind in kinds.items()
     }
-    alone = {name: _slowdown(load, kinds[name], held) for name, held in cores.items()}
+    alone = {name: _slowed(costs, load, kinds[name], held) for name, held in cores.items()}
     beside = {}
     for one, other in itertools.permutations(kinds, 2):
         shares = set(cores[one]) & set(cores[other])
         together = kinds[one].cores + kinds[other].cores
         if shares and together <= costs.cores and kinds[one].cores < kinds[other].cores:
-            left = range(kinds[other].cores, together)
-            factor = _slowdown(load, kinds[one], left) / alone[one]
+            left = _slowed(costs, load, kinds[one], range(kinds[other].cores, together))
             pair = f"{one}|{other}"
+            factor = left.total_us / max(alone[one].total_us, 1e-9)
             beside[pair] = factor * costs.slowdown.get(pair, 1.0)
     return replace(
         costs,
-        trunk_us={name: _scaled(of, alone[name]) for name, of in costs.trunk_us.items()},
-        branch_us={name: _scaled(of, alone[name]) for name, of in costs.branch_us.items()},
+        trunk_us={name: alone[name].trunk_us for name in costs.trunk_us},
+        branch_us={name: alone[name].branch_us for name in costs.branch_us},
         slowdown=dict(costs.slowdown) | beside,
     )
 
@@ -59,13 +63,31 @@ def _like(kind: WorkerKind, others: Sequence[WorkerKind]) -> bool:
     return any((one.unit, one.threads) == (kind.unit, kind.threads) for one in others)
 
 
-def _slowdown(load: CoreLoad, kind: WorkerKind, ranks: range) -> float:
-    """Estimated slowdown on cores, by their rank from the least busy one."""
+@dataclass(frozen=True)
+class _Slowed:
+    """Times of the sub-graphs of one worker under a load, microseconds."""
+
+    trunk_us: Stages
+    branch_us: Stages
+
+    @property
+    def total_us(self) -> float:
+        return sum(map(sum, (*self.trunk_us, *self.branch_us)))
+
+
+def _slowed(costs: ExitCosts, load: CoreLoad, kind: WorkerKind, ranks: range) -> _Slowed:
+    """Price every sub-graph on cores, which are given by their rank from the least busy one."""
     ranked = sorted(range(len(load.busy)), key=load.busy.__getitem__)
     cores = tuple(ranked[rank] for rank in ranks)
-    run = LoadedRun(cost=FREE, threads=kind.threads, cores=cores, load=load)
-    return float(ESTIMATE.factors([run])[0][0])
-
-
-def _scaled(stages: tuple[tuple[float, ...], ...], factor: float) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(factor * us for us in stage) for stage in stages)
+    parts = costs.trunk_us[kind.name], costs.branch_us[kind.name]
+    runs = [
+        LoadedRun(cost=Cost.timed(us, 0.0, LEARNED), threads=kind.threads, cores=cores, load=load)
+        for stages in parts
+        for stage in stages
+        for us in stage
+    ]
+    times = iter(cost.us for cost in shipped_slowdown().applied(runs))
+    trunk, branch = (
+        tuple(tuple(itertools.islice(times, len(stage))) for stage in stages) for stages in parts
+    )
+    return _Slowed(trunk, branch)

@@ -142,8 +142,8 @@ def test_fewest_arrangements(regret, best):
 class TestTwoCores:
     def test_loads_change_the_arrangement(self, table):
         idle, one_busy, full = (table.arrangements[table.chosen[n]].trunk for n in (0, 2, 4))
-        assert idle == full == "cpu-2"  # all cores are alike
-        assert one_busy == "cpu-1"
+        assert idle == "cpu-2"
+        assert one_busy == full == "cpu-1"  # two threads wait for each other in both
         assert table.regret.max() <= 0.02
         assert all(one <= best for one, best in zip(table.bound_us, table.best_us, strict=True))
 
@@ -255,8 +255,9 @@ def test_costs_grow_with_the_load():
     one = at(CoreLoad(busy=(1.0, 0.0)))
     # The first worker of one core has the free one; the second, and two threads, meet the load.
     assert one.trunk_us["cpu-1"] == costs.trunk_us["cpu-1"]
-    assert one.trunk_us["cpu-2"][0][0] == 2 * costs.trunk_us["cpu-2"][0][0]
-    assert one.trunk_us["cpu-1b"][0][0] == 2 * costs.trunk_us["cpu-1"][0][0]
+    # Two threads wait for each other as well.
+    assert one.trunk_us["cpu-2"][0][0] > 4 * costs.trunk_us["cpu-2"][0][0]
+    assert one.trunk_us["cpu-1b"][0][0] == pytest.approx(2 * costs.trunk_us["cpu-1"][0][0], rel=0.2)
     assert one.slowdown == costs.slowdown
     off = Arrangement(trunk="cpu-1", branches=(None, None))
     table = make_table(two_core_problem(), at, LoadGrid.of_host(2))
@@ -273,5 +274,5 @@ def test_two_workers_of_many_cores():
         times["cpu-3"] = times["cpu-1"]
         del times["cpu-1b"]
     loaded = loaded_costs(costs)(CoreLoad(busy=(0.0, 0.5, 1.0)))
-    assert loaded.trunk_us["cpu-2"][0][0] == 2.0 * costs.trunk_us["cpu-2"][0][0]
-    assert loaded.slowdown == {"cpu-1|cpu-2": 2.0}
+    assert loaded.trunk_us["cpu-2"][0][0] > 2.0 * costs.trunk_us["cpu-2"][0][0]
+    assert loaded.slowdown == {"cpu-1|cpu-2": pytest.approx(2.0, rel=0.2)}
