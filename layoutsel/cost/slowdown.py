@@ -182,8 +182,8 @@ class Slowdown:
         Returns
         -------
         tuple
-            Factors on the time without load, 1 on cores without other work and at least 1, and half the interquartile range of the
-            error of their natural logarithms, (runs,).
+            Factors on the time without load, at least 1, and 1 on cores without other work; half
+            the interquartile range of the error of their natural logarithms, (runs,).
         """
         rows, margins = table(runs, self.card.waits)
         if self.boosters is None:
