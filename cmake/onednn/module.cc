@@ -9,6 +9,7 @@
 
 #include "blueprint.h"
 #include "cancellation.h"
+#include "exit_chain.h"
 #include "partition.h"
 #include "threads.h"
 
@@ -114,6 +115,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.onednn.use_cache", UseCache)
       .def("layoutsel.onednn.drop_cache", DropCache)
       .def("layoutsel.watch", Watch)
+      .def("layoutsel.exit_chain", ExitChain)
       .def("layoutsel.cancelling_instrument", Instrument)
       .def("layoutsel.set_num_threads", SetNumThreads)
       .def("layoutsel.get_num_threads", GetNumThreads);

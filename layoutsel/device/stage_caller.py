@@ -8,7 +8,7 @@ from typing import Any
 import tvm_ffi
 
 from layoutsel.device.device_errors import check_not_forked
-from layoutsel.device.entry_points import Program, StageChain
+from layoutsel.device.entry_points import EntryPoint, Program, StageChain
 from layoutsel.device.own_threads import OwnThreads
 from layoutsel.device.virtual_machine import virtual_machine
 
@@ -35,6 +35,10 @@ class StageCaller:
     def function(self, chain: StageChain) -> Callable[..., list[tvm_ffi.Tensor]]:
         """Make the function of some stages, to be called within :meth:`run` alone."""
         return self._program.function(self._machine, chain)
+
+    def parts(self, entry: EntryPoint) -> tuple[tvm_ffi.Function, Any]:
+        """Return the function of one stage and its last argument, the tuple of its weights."""
+        return self._machine[entry.function], self._program.own_weights[entry.function]
 
     def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call `work`, which calls stages.

@@ -114,7 +114,7 @@ class ExitModel:
         self._rule = AnswerRule(policy=policy, answer=answer)
         # The final exit answers after all others in order.
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
-        self._all = AnswerRule(policy=nobody, answer="ordered")
+        self._all = AnswerRule(policy=nobody, answer="ordered", reads_all=True)
         self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
         inputs = random_inputs(compiled.inputs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from layoutsel.exits.policy import Policy
 
@@ -17,6 +19,20 @@ class AnswerRule:
     """Thresholds of the exits."""
     answer: str
     """Entry of :data:`layoutsel.exits.answers.ANSWERS`."""
+
+    reads_all: bool = False
+    """True if the results of all exits are read, and not those of the answer alone."""
+
+    @cached_property
+    def levels(self) -> ctypes.Array[ctypes.c_double] | None:
+        """Threshold of each exit for the plugin's runner: NaN for one that is never sure.
+
+        None if thresholds alone do not decide, or if all results are read.
+        """
+        if self.policy.patience is not None or self.reads_all:
+            return None
+        levels = [math.nan if one is None else one for one in self.policy.thresholds]
+        return (ctypes.c_double * len(levels))(*levels)
 
     def is_sure(self, exit_: int, scores: Mapping[int, float], labels: Mapping[int, int]) -> bool:
         """Tell if an exit's result is good enough, as :meth:`Policy.sure` does.
@@ -85,6 +101,10 @@ class Verdict:
     def is_complete(self) -> bool:
         """True if the final exit has arrived."""
         return self._final in self._labels
+
+    def decide(self, exit_: int, *, has_nan: bool) -> None:
+        """Take the answer of an exit that was found without :meth:`arrive`."""
+        self.has_nan, self.answer = has_nan, exit_
 
     def arrive(self, exit_: int, score: float, label: int) -> None:
         """Take the result of an exit."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import tvm_ffi
 
 from layoutsel.device.entry_points import Program
+from layoutsel.device.stage_caller import StageCaller
 
 
 @pytest.fixture
@@ -23,5 +25,17 @@ def slow(monkeypatch):
 
         return delayed
 
+    def parts(self, entry):
+        run, weights = native_parts(self, entry)
+
+        def delayed(*arguments):
+            for delay in delays:
+                delay(entry.name)
+            return run(*arguments)
+
+        return tvm_ffi.convert(delayed), weights
+
+    native_parts = StageCaller.parts
     monkeypatch.setattr(Program, "function", function)
+    monkeypatch.setattr(StageCaller, "parts", parts)
     return delays.append
