@@ -45,6 +45,7 @@ class Loop:
         for thread in self._threads:
             thread.start()
         _living.add(self)
+        _ending.add(self._threads[0])
 
     def put(self, job: Job) -> None:
         """Queue a job; raises :class:`RunTimeout` while an overdue run occupies the thread."""
@@ -71,6 +72,7 @@ class Loop:
             worker.join(_POLL_S)
             if (overdue := self._overdue) is not None and overdue is self._current:
                 logger.warning("%s; its thread is abandoned", self._still_busy(overdue))
+                _ending.discard(worker)
                 return
         watch.join()
 
@@ -144,6 +146,10 @@ class Loop:
 
 _living: weakref.WeakSet[Loop] = weakref.WeakSet()
 """Loops to stop at exit."""
+_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads of workers, which free code and weights at their end, when their loop is gone already."""
+_END_S = 2.0
+"""Longest wait for the end of such threads, seconds."""
 
 
 @atexit.register
@@ -151,3 +157,6 @@ def _end_all() -> None:
     """Stop all threads before the interpreter unloads the libraries that they use."""
     for loop in list(_living):
         loop.stop(cancel=True)
+    end_s = time.monotonic() + _END_S
+    for thread in list(_ending):
+        thread.join(max(0.0, end_s - time.monotonic()))
