@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -35,19 +36,22 @@ def read_arrays(file: Path | str, limit_bytes: int | None = None) -> Mapping[str
     """
     limit_bytes = most_bytes() // 2 if limit_bytes is None else limit_bytes
     try:
-        # A numpy file with a single array is no archive.
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
-            if size > limit_bytes:
-                raise ArraysError(
-                    f"{file}: got arrays of {size / 1e9:.2g} GB; expected at most "
-                    f"{limit_bytes / 1e9:.2g} GB. Use fewer samples"
-                )
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ArraysError(f"{file}: got a single array; expected an .npz file (np.savez)")
-        with loaded:
+        # Reading a device or a pipe would not end; a missing file is an error of the system.
+        if not stat.S_ISREG(Path(file).stat().st_mode):
+            raise ArraysError(f"cannot read {file}: not a regular file; expected an .npz file")
+        if not zipfile.is_zipfile(file):
+            raise ArraysError(
+                f"{file} is not a valid .npz file of numbers: got a single array, or another "
+                f"format; expected an archive of arrays (np.savez)"
+            )
+        with zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > limit_bytes:
+            raise ArraysError(
+                f"{file}: got arrays of {size / 1e9:.2g} GB; expected at most "
+                f"{limit_bytes / 1e9:.2g} GB. Use fewer samples"
+            )
+        with np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         reason = error.strerror or str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,6 +61,8 @@ def calibrate(
         If there are too few samples, or too many of them lose.
     PolicyError
         If an argument is out of range, or the two sets of observations do not fit each other.
+    MatrixError
+        If they are of two networks.
     """
     check_promise(max_drop, confidence)
     if rule not in RULES:
@@ -70,6 +73,7 @@ def calibrate(
             f"certificate: got observations of the exits {', '.join(proof.exits)}; expected "
             f"{', '.join(tuning.exits)} as for the thresholds"
         )
+    proof.check_model(tuning.model_hash)
     if proof.data_hash() == tuning.data_hash():
         raise PolicyError(
             "certificate: got the samples that the thresholds are chosen on; expected samples that "
@@ -86,8 +90,10 @@ def calibrate(
             max_drop,
         )
         off = (None,) * len(tuning.exits)
-        return Policy(score=tuning.score, thresholds=off, patience=patience)
-    return certify(path, proof, max_drop=max_drop, confidence=confidence)
+        chosen = Policy(score=tuning.score, thresholds=off, patience=patience)
+    else:
+        chosen = certify(path, proof, max_drop=max_drop, confidence=confidence)
+    return replace(chosen, model_hash=tuning.model_hash)
 
 
 def _halves(matrix: ExitMatrix, seed: int) -> tuple[ExitMatrix, ExitMatrix]:

@@ -47,6 +47,8 @@ class ExitMatrix:
     """Predicted classes, (N, E), int64."""
     labels: np.ndarray | None = None
     """True classes, (N,), int64; None if unknown."""
+    model_hash: str = ""
+    """Hash of the network; empty if unknown."""
 
     def __post_init__(self) -> None:
         for fault in _faults(self):
@@ -85,7 +87,22 @@ class ExitMatrix:
             scores=self.scores[rows],
             predictions=self.predictions[rows],
             labels=labels,
+            model_hash=self.model_hash,
         )
+
+    def check_model(self, model_hash: str) -> None:
+        """Reject observations of another network.
+
+        Raises
+        ------
+        MatrixError
+            If both hashes are known and differ.
+        """
+        if "" not in (self.model_hash, model_hash) and self.model_hash != model_hash:
+            raise MatrixError(
+                f"the observations are of another network: got the hash {self.model_hash}; "
+                f"expected {model_hash}. Observe this network: 'layoutsel exits observe'"
+            )
 
     def save(self, file: Path | str) -> None:
         """Write the observations to an ``.npz`` file atomically."""
@@ -94,6 +111,7 @@ class ExitMatrix:
             "version": np.array(VERSION),
             "exits": np.array(self.exits),
             "score": np.array(self.score),
+            "model_hash": np.array(self.model_hash),
             "scores": self.scores,
             "predictions": self.predictions,
         }
@@ -194,6 +212,7 @@ def _own_fields(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "scores": _numbers("scores", arrays["scores"]),
         "predictions": _classes("predictions", arrays["predictions"]),
         "labels": None if labels is None else _classes("labels", labels),
+        "model_hash": str(arrays.get("model_hash", "")),
     }
 
 

@@ -59,9 +59,9 @@ class ExitNetwork:
         Raises
         ------
         PolicyError
-            If the policy has another number of exits.
+            If the policy has another number of exits, or was calibrated for another network.
         """
-        policy.check(self.names, policy.score)
+        policy.check(self.names, policy.score, self.spec.model_hash)
         return replace(self, spec=replace(self.spec, policy=policy))
 
     def scored(self, score: str | None = None) -> ModelProto:

@@ -69,6 +69,7 @@ def observe(
         scores=np.clip(np.array(scores, np.float64), 0.0, 1.0),
         predictions=np.array(predictions, np.int64),
         labels=found.labels,
+        model_hash=network.spec.model_hash,
     )
 
 

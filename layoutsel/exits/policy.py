@@ -63,6 +63,8 @@ class Policy:
     """Number of exits in a row with equal predictions that make the last of them sure, if given."""
     certificate: Certificate | None = field(default=None, metadata=documents.OPTIONAL)
     """Proof of the accuracy; None if none was asked for."""
+    model_hash: str = field(default="", metadata=documents.OPTIONAL)
+    """Hash of the network that was observed; empty if unknown."""
 
     def __post_init__(self) -> None:
         for fault in _faults(self):
@@ -73,8 +75,8 @@ class Policy:
         """True if any exit may answer before the final one."""
         return any(threshold is not None for threshold in self.thresholds)
 
-    def check(self, exits: tuple[str, ...], score: str) -> None:
-        """Check that the policy is one for these exits and this kind of score.
+    def check(self, exits: tuple[str, ...], score: str, model_hash: str = "") -> None:
+        """Check that the policy is one for these exits, this kind of score and this network.
 
         Raises
         ------
@@ -85,6 +87,11 @@ class Policy:
             raise PolicyError(
                 f"the policy has thresholds of {len(self.thresholds)} exits; expected "
                 f"{len(exits)}: {', '.join(exits)}. Calibrate the policy for this network"
+            )
+        if "" not in (model_hash, self.model_hash) and model_hash != self.model_hash:
+            raise PolicyError(
+                f"the policy is of another network: got the hash {self.model_hash}; expected "
+                f"{model_hash}. Thresholds and certificate hold for one network: calibrate again"
             )
         if score != self.score:
             raise PolicyError(
@@ -100,7 +107,7 @@ class Policy:
         PolicyError
             If the observations have other exits or another kind of score.
         """
-        self.check(matrix.exits, matrix.score)
+        self.check(matrix.exits, matrix.score, matrix.model_hash)
         early = self.thresholds[:-1]
         least = np.array([np.inf if one is None else one for one in early])
         found: np.ndarray = matrix.scores[:, :-1] >= least  # False for NaN

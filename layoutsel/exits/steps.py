@@ -74,6 +74,8 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
         If no arrangement keeps all pins.
     """
     network = network.with_policy(policy)
+    if seen is not None:
+        seen.check_model(network.spec.model_hash)
     patterns = () if seen is None else patterns_of(policy.sure(seen))
     check_choices(answer, objective)
     price = profiled if measure else priced

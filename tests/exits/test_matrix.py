@@ -145,3 +145,8 @@ def test_an_array_beyond_the_limit_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("layoutsel.exits.matrix.MOST_BYTES", 4000)
     with pytest.raises(MatrixError, match=r"got arrays of .* expected at most"):
         ExitMatrix.load(file)
+
+
+def test_a_device_is_not_read():
+    with pytest.raises(MatrixError, match="cannot read /dev/zero: not a regular file"):
+        ExitMatrix.load("/dev/zero")
