@@ -117,7 +117,7 @@ def _kind(one: LoadSample) -> tuple[str, int | None]:
 def rows(samples: Samples) -> Iterator[dict[str, Any]]:
     """Mean relative errors of every predictor for each left-out network and load, and over all."""
     errors: dict[str, list[np.ndarray]] = defaultdict(list)
-    threads: list[int | None] = []
+    tested: list[LoadSample] = []
     for network in sorted({one.model for one in samples}):
         for load in dict.fromkeys(str(one.conditions.load) for one in samples):
             known = [
@@ -128,7 +128,7 @@ def rows(samples: Samples) -> Iterator[dict[str, Any]]:
             ]
             if not known or not asked:
                 continue
-            threads += [one.conditions.threads for one in asked]
+            tested += asked
             measured = np.array([one.us for one in asked])
             row: dict[str, Any] = {"network": network, "load": load, "samples": len(asked)}
             for name, fit in PREDICTORS.items():
@@ -138,6 +138,7 @@ def rows(samples: Samples) -> Iterator[dict[str, Any]]:
             row["slowdown"] = round(float(np.mean(measured / _idle_us(asked))), 2)
             yield row
     whole = {name: np.concatenate(some) for name, some in errors.items()}
+    threads = np.array([one.conditions.threads for one in tested])
     yield {
         "network": "all",
         "load": "all",
@@ -145,18 +146,43 @@ def rows(samples: Samples) -> Iterator[dict[str, Any]]:
         **{name: round(float(some.mean()), 4) for name, some in whole.items()},
         **{f"{name}_median": round(float(np.median(some)), 4) for name, some in whole.items()},
         **{
-            f"{name}_on_{count}": round(float(whole[name][np.array(threads) == count].mean()), 4)
+            f"{name}_on_{count}": round(float(whole[name][threads == count].mean()), 4)
             for name in ("learned", "linear")
-            for count in sorted(set(threads), key=str)
+            for count in sorted(set(threads.tolist()))
         },
         "linear_over_learned": round(float(whole["linear"].mean() / whole["learned"].mean()), 2),
     }
-    yield {"network": "all", "load": "all", "noise": _noise(samples), "covered": _covered(samples)}
+    yield {"network": "all", "load": "all", "covered": _covered(samples)}
+    yield from _of_two_threads(tested, whole["learned"])
 
 
-def _noise(samples: Samples) -> float:
-    """Median relative deviation of the measured means between turns: no model errs less."""
-    return round(float(np.median([one.spread_us / one.us for one in samples])), 4)
+def _of_two_threads(tested: Samples, learned_errors: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Slowdowns of two threads, and their noise: how well loads of equal demand predict each other.
+
+    Such loads differ in the kind of their work alone.
+    """
+    slowdowns: dict[str, list[float]] = defaultdict(list)
+    pairs: dict[Any, list[int]] = defaultdict(list)
+    for number, one in enumerate(tested):
+        asked = one.conditions
+        if asked.threads == 2 and asked.load is not None:
+            slowdowns[str(asked.load)].append(one.us / one.idle_us)
+            candidate = one.model, one.workload.key, one.decision, asked.cores
+            pairs[candidate, asked.load.busy].append(number)
+    for load, some in slowdowns.items():
+        median, most = (round(float(fold(some)), 1) for fold in (np.median, np.max))
+        yield {"network": "all", "load": load, "threads": 2, "median": median, "most": most}
+    equal = [pair for pair in pairs.values() if len(pair) == 2]
+    each = [numbers for one, other in equal for numbers in ((one, other), (other, one))]
+    off = [abs(tested[one].us / tested[other].us - 1) for one, other in each]
+    yield {
+        "network": "all",
+        "load": "of equal demand",
+        "threads": 2,
+        "samples": len(each),
+        "other_load": round(float(np.mean(off)), 4),
+        "learned": round(float(np.mean(learned_errors[[one for one, _ in each]])), 4),
+    }
 
 
 def _covered(samples: Samples) -> float:

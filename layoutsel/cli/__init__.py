@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except terminal.OutputError as error:
         terminal.error(str(error))
     except OSError as error:  # from --help and --version; commands report their own errors
-        terminal.give_up_stdout()
+        terminal.give_up(1)
         terminal.error(str(terminal.OutputError(error)))
     else:
         return

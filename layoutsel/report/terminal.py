@@ -175,10 +175,16 @@ def open_standard_streams() -> None:
         raise OutputError(OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
 
-def give_up_stdout() -> None:
-    """Redirect standard output to nowhere, as the interpreter flushes the rest again at exit."""
+def give_up(descriptor: int) -> None:
+    """Redirect a standard stream to nowhere, as the interpreter flushes the rest again at exit.
+
+    Parameters
+    ----------
+    descriptor
+        1 for standard output, 2 for standard error.
+    """
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
+    os.dup2(nothing, descriptor)
     os.close(nothing)
 
 
@@ -193,8 +199,10 @@ def note(kind: str, message: str) -> None:
     """Write one line to standard error, of a kind such as ``warning``."""
     line = Text("layoutsel: ").append(kind, _STYLES.get(kind, "")).append(": ")
     # If standard error is full, the exit code alone reports the failure.
-    with contextlib.suppress(OSError):
+    try:
         stderr().print(line.append(" ".join(message.split())), soft_wrap=True)
+    except OSError:
+        give_up(2)
 
 
 def error(message: str) -> None:
