@@ -48,6 +48,18 @@ class Attempt:
     tasks: set[SegmentTask] = field(default_factory=set)
     """Queued and running segments."""
 
+    @classmethod
+    def begin(cls, request: ClusterRequest, epoch: Epoch, route: Route) -> Attempt:
+        """Make the next attempt at a request its current one."""
+        request.attempt = cls(
+            request=request,
+            epoch=epoch,
+            route=route,
+            tensors=dict(request.tensors),
+            waiting=list(route.segments),
+        )
+        return request.attempt
+
     @property
     def is_current(self) -> bool:
         """False once another attempt has replaced this one, or the request is answered."""

@@ -50,10 +50,20 @@ class Health:
         Checks a node on another thread, where it may wait.
     returned
         Called when a node gets work again.
+    is_urgent
+        True while requests wait for any node; lost nodes are then checked often.
     """
 
-    def __init__(self, loop: EventLoop, revive: Revive, returned: Callable[[], None]) -> None:
-        self._loop, self._revive, self._returned = loop, revive, returned
+    def __init__(
+        self,
+        loop: EventLoop,
+        revive: Revive,
+        *,
+        returned: Callable[[], None],
+        is_urgent: Callable[[], bool],
+    ) -> None:
+        self._loop, self._revive = loop, revive
+        self._returned, self._is_urgent = returned, is_urgent
         self._records: dict[str, _Record] = {}
         self._checked: set[str] = set()
         self._is_examining = False
@@ -62,8 +72,6 @@ class Health:
         self._examiners = ThreadPoolExecutor(8, thread_name_prefix="layoutsel-examine")
         self.lost: frozenset[str] = frozenset()
         """Nodes without work."""
-        self.is_urgent = False
-        """True while requests wait for any node."""
 
     def lose(self, node: str, why: str) -> bool:
         """Put a node into quarantine; False if it is there already."""
@@ -133,7 +141,7 @@ class Health:
             self.lost -= {node}
             logger.warning("node %r gets work again", node)
             self._returned()
-        elif self.is_urgent:
+        elif self._is_urgent():
             self._loop.at(time.monotonic() + _HURRY_S, partial(self._check, node))
         elif self._records[node].until_s <= time.monotonic():
             self._extend(node)
