@@ -42,8 +42,10 @@ class ExitCosts:
     """Time to pass each tap from one worker to another, by ``source>destination``, microseconds."""
     slowdown: Mapping[str, float] = field(default_factory=dict)
     """Factor on times while another worker computes, by ``worker|other``; 1 if absent."""
+    request_us: float = field(default=0.0, metadata=documents.OPTIONAL)
+    """Time of a request outside of its stages: for its inputs and its answer, microseconds."""
     call_us: float = field(default=0.0, metadata=documents.OPTIONAL)
-    """Time for a request's way to several workers and its answer's way back, microseconds.
+    """Further time for its way to several workers and its answer's way back, microseconds.
 
     An arrangement on one worker runs on the caller's thread, without it.
     """

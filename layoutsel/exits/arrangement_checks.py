@@ -24,8 +24,8 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     for number, read in enumerate(costs.needs):
         if any(not 0 <= other < number for other in read):
             yield f"$.needs[{number}]", str(list(read)), f"branches before {number}"
-    for name, us in (("start_us", costs.start_us), ("call_us", costs.call_us)):
-        if not _is_time(us):
+    for name in ("start_us", "request_us", "call_us"):
+        if not _is_time(us := getattr(costs, name)):
             yield f"$.{name}", str(us), "a time of at least 0"
     yield from _pairs(costs, names, count)
 

@@ -15,10 +15,11 @@ import numpy as np
 import layoutsel
 from layoutsel import documents
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.costs import PricedExits, measured, priced
+from layoutsel.exits.costs import PricedExits, priced
 from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES
+from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.patterns import pattern_table
 from layoutsel.runtime.compiled import CompiledModel

@@ -115,6 +115,7 @@ class ExitModel:
         # The final exit answers after all others in order.
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
         self._all = AnswerRule(policy=nobody, answer="ordered", reads_all=True)
+        self._forced: dict[frozenset[int], AnswerRule] = {}
         self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
         inputs = random_inputs(compiled.inputs)
@@ -254,10 +255,12 @@ class ExitModel:
         arrangement
             One of those that the model was made with; :attr:`arrangement` if None.
         """
-        levels = (*(0.0 if e in sure else None for e in range(len(self.exits) - 1)), None)
-        policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
-        rule = replace(self._rule, policy=policy)
-        return self._answers(rule, inputs, {}, arrangement or self.arrangement)[1]
+        key = frozenset(sure)
+        if key not in self._forced:
+            levels = (*(0.0 if e in key else None for e in range(len(self.exits) - 1)), None)
+            policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
+            self._forced[key] = replace(self._rule, policy=policy)
+        return self._answers(self._forced[key], inputs, {}, arrangement or self.arrangement)[1]
 
     def save(self, path: str | Path) -> Path:
         """Write the artifact; :func:`layoutsel.exits.building.load` opens it.

@@ -1,10 +1,10 @@
 """Simulation of one request to a multi-exit network by discrete events.
 
 Each worker runs one stage at a time, in the order in which stages become ready. A stage is ready
-when all stages before it have ended and their results were handed over. A request to several
-workers spends the time of its call before its first stage. While several workers
-compute, each is slowed down by the product of its factors for the others. A request that is
-answered stops every worker at the end of its current sub-graph, and no stage begins.
+when all stages before it have ended and their results were handed over. A request spends the time
+outside of its stages before the first one. While several workers compute, each is slowed down by
+the product of its factors for the others. A request that is answered stops every worker at the end
+of its current sub-graph, and no stage begins.
 
 Nothing depends on the sure exits before the answer. So one run in which no exit is sure yields the
 times of all results, and the answers for all patterns of sure exits follow from these.
@@ -123,8 +123,9 @@ class ExitSimulator:
         return stages
 
     def call_us(self, arrangement: Arrangement) -> float:
-        """Time before the first stage, microseconds; includes the answer's way back."""
-        return self.costs.call_us if arrangement.is_beside else 0.0
+        """Time outside of all stages, microseconds; counts as before the first one."""
+        beside_us = self.costs.call_us if arrangement.is_beside else 0.0
+        return self.costs.request_us + beside_us
 
     def handover_us(self, source: str, destination: str, tap: int) -> float:
         """Time to pass what is ready at tap `tap` from one worker to another, microseconds."""

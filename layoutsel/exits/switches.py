@@ -1,4 +1,4 @@
-"""Times of calls and hand-overs between threads, measured as requests make them."""
+"""Times of hand-overs between threads, measured as requests make them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,9 @@ from layoutsel.errors import RunTimeout
 from layoutsel.exits.signals import give, unset_signal
 
 ROUNDS = 200
-"""Number of measured calls and hand-overs."""
+"""Number of measured hand-overs."""
 LIMIT_S = 10.0
 """Time limit of one wait, seconds."""
-
-
-def median_call_us(trunk: TensorWorker, other: TensorWorker) -> float:
-    """Time to start work on two workers and to be told of its end by the first, microseconds.
-
-    Parameters
-    ----------
-    trunk, other
-        Idle workers, in the order in which a request goes to them.
-    """
-    times = []
-    for _ in range(ROUNDS):
-        done = unset_signal()
-        start_s = time.perf_counter()
-        first = trunk.submit("call", partial(_give, done))
-        second = other.submit("call", _nothing)
-        _await(done)
-        times.append(time.perf_counter() - start_s)
-        first.result(LIMIT_S)
-        second.result(LIMIT_S)
-    return 1e6 * statistics.median(times)
 
 
 def median_handover_us(source: TensorWorker, destination: TensorWorker) -> float:
@@ -55,14 +34,6 @@ def median_handover_us(source: TensorWorker, destination: TensorWorker) -> float
     times = source.submit("hand over", partial(_ask, there, back))
     replies.result(2 * LIMIT_S)
     return 1e6 * statistics.median(times.result(2 * LIMIT_S)) / 2
-
-
-def _give(done: threading.Lock, _machines: Machines) -> None:
-    give(done)
-
-
-def _nothing(_machines: Machines) -> None:
-    """Do nothing."""
 
 
 def _ask(

@@ -34,6 +34,7 @@ def exit_costs(draw, exits=(2, 4), kinds=(1, 3)):
             for number in range(last)
         ),
         start_us=draw(st.sampled_from([0.0, 2.0])),
+        request_us=draw(st.sampled_from([0.0, 5.0])),
         call_us=draw(st.sampled_from([0.0, 3.0, 30.0])),
         handover_us={
             f"{a}>{b}": tuple(draw(MICROSECONDS) for _ in range(last))

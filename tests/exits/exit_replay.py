@@ -12,7 +12,7 @@ class Replay:
         self.sure, self.ordered, self.silent = sure, ordered, silent
         self.last = len(arrangement.branches)
         alone = set(arrangement.branches) <= {arrangement.trunk, None}
-        self.now = Fraction(0 if alone else costs.call_us)
+        self.now = Fraction(costs.request_us + (0 if alone else costs.call_us))
         self.ended, self.began, self.at_work, self.idle = {}, set(), {}, {}
         self.busy = self.waste = Fraction(0)
         self.answer = None
