@@ -77,7 +77,7 @@ def distribute(  # noqa: PLR0913 - the whole job has that many choices, each wit
     if not isinstance(topology, Topology):
         folder = Path(topology).parent if folder is None else folder
         topology = Topology.load(topology)
-    topology.check()
+    topology.check(file="topology")
     now = statistics if isinstance(statistics, Statistics) else Statistics()
     if isinstance(statistics, str | Path):
         now = Statistics.load(statistics, topology)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from layoutsel import documents
-from layoutsel.cluster.distribution_checks import faults
+from layoutsel.cluster.distribution_checks import distribution_faults
 from layoutsel.cluster.matrix import matrix
 from layoutsel.cluster.problem import AtomGraph, ClassCosts
 from layoutsel.cluster.segments import Distribution, Metric, Route, Segment, Target, Transfer
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
-from layoutsel.planning.check_fits import PlanMismatch
+from layoutsel.documents.saved import Fault, SavedDocument, below
 from layoutsel.planning.plan import Plan
 from tvm_passes.errors import LayoutselError
 
@@ -31,13 +29,14 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 """Version of distribution files."""
-RENEW = "Plan again with 'layoutsel cluster plan MODEL --topology FILE -o FILE'"
-"""Advice on a distribution file whose version is no longer supported."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distributions:
+class Distributions(SavedDocument):
     """Distributions of one network over one topology, by target."""
+
+    VERSIONS = (SCHEMA_VERSION,)
+    ADVICE = "Plan again with 'layoutsel cluster plan MODEL --topology FILE -o FILE'"
 
     schema_version: int
     """Version of the file format."""
@@ -93,46 +92,10 @@ class Distributions:
             ),
         )
 
-    def check_model(self, model_hash: str) -> None:
-        """Reject distributions of another model.
-
-        Raises
-        ------
-        PlanMismatch
-            If the hashes differ.
-        """
-        if self.model_hash != model_hash:
-            raise PlanMismatch(
-                f"the distributions are of another model, {self.model_name}: got the hash "
-                f"{model_hash}; expected {self.model_hash}"
-            )
-
-    def save(self, file: Path | str) -> None:
-        """Write the distributions to `file` atomically."""
-        documents.save(self, file)
-
-    @classmethod
-    def load(cls, file: Path | str) -> Distributions:
-        """Read distributions that :meth:`save` wrote.
-
-        Raises
-        ------
-        DocumentError
-            If `file` is not a complete and consistent document.
-        """
-        return cls.read(documents.load_json(file), file=str(file))
-
-    @classmethod
-    def read(cls, document: Any, *, file: str = "document") -> Distributions:
-        """Read distributions from JSON; errors as in :meth:`load`."""
-        documents.check_version(
-            document, "schema_version", (SCHEMA_VERSION,), renew=RENEW, file=file
-        )
-        found = documents.from_json(cls, document, file=file)
-        found.topology.check(file=file)
-        found.statistics.check(found.topology, file=file)
-        nodes = [node.id for node in found.topology.computing]
-        atoms = {name: tuple(plan.held_by_stages) for name, plan in found.plans.items()}
-        for path, got, expected in faults(found.distributions, nodes, found.classes, atoms):
-            raise documents.DocumentError(file, path, got, expected)
-        return found
+    def faults(self) -> Iterator[Fault]:
+        """Yield the inconsistencies; later ones may follow from the first."""
+        yield from below("$.topology", self.topology.faults())
+        yield from below("$.statistics", self.statistics.faults(self.topology))
+        nodes = [node.id for node in self.topology.computing]
+        atoms = {name: tuple(plan.held_by_stages) for name, plan in self.plans.items()}
+        yield from distribution_faults(self.distributions, nodes, self.classes, atoms)

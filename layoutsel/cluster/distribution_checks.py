@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from layoutsel.cluster.segments import Distribution, Route
+from layoutsel.documents.saved import Fault
 
-Fault = tuple[str, str, str]
-"""Path inside the document, value got, and value expected."""
 _SAME = 1e-6
 """Difference of sums of shares that is due to rounding."""
 
 
-def faults(
+def distribution_faults(
     distributions: Sequence[Distribution],
     nodes: Sequence[str],
     classes: Mapping[str, str],

@@ -104,7 +104,7 @@ def redistribute(
     topology = known.topology
     for node in lost:
         topology = topology.without(node)
-    topology.check()
+    topology.check(file="topology")
     left = {node.id for node in topology.computing}
     vertices = {node.id for node in topology.nodes}
     now = replace(

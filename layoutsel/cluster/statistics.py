@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layoutsel import documents
+from layoutsel.documents.saved import Fault, SavedDocument, reject
 
 if TYPE_CHECKING:
     from layoutsel.cluster.topology import Topology
 
 SCHEMA_VERSION = 1
 """Version of statistics files."""
-RENEW = "Write the statistics anew with 'layoutsel cluster stats -o FILE'"
-"""Advice on a statistics file whose version is no longer supported."""
 MOST_BUSY = 0.95
 """Largest share of a node's processors that other work is assumed to occupy.
 
@@ -94,8 +93,11 @@ class Requests:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class Statistics(SavedDocument):
     """Snapshot of a running topology."""
+
+    VERSIONS = (SCHEMA_VERSION,)
+    ADVICE = "Write the statistics anew with 'layoutsel cluster stats -o FILE'"
 
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
@@ -123,10 +125,6 @@ class Statistics:
         state = self.nodes.get(node)
         return None if state is None else state.free_bytes
 
-    def save(self, file: Path | str) -> None:
-        """Write the statistics to `file` atomically."""
-        documents.save(self, file)
-
     @classmethod
     def load(cls, file: Path | str, topology: Topology | None = None) -> Statistics:
         """Read statistics that :meth:`save` wrote, for a topology if one is given.
@@ -143,10 +141,7 @@ class Statistics:
         cls, document: Any, topology: Topology | None = None, *, file: str = "document"
     ) -> Statistics:
         """Read statistics from JSON; errors as in :meth:`load`."""
-        documents.check_version(
-            document, "schema_version", (SCHEMA_VERSION,), renew=RENEW, file=file
-        )
-        found = documents.from_json(cls, document, file=file)
+        found = super().read(document, file=file)
         found.check(topology, file=file)
         return found
 
@@ -158,11 +153,15 @@ class Statistics:
         DocumentError
             At the first such value.
         """
-        faults = [*self._out_of_range(), *(self._unknown(topology) if topology else ())]
-        if faults:
-            raise documents.DocumentError(file, *faults[0])
+        reject(self.faults(topology), file)
 
-    def _out_of_range(self) -> Iterator[_Fault]:
+    def faults(self, topology: Topology | None = None) -> Iterator[Fault]:
+        """Yield values out of range, and vertices that `topology` lacks."""
+        yield from self._out_of_range()
+        if topology is not None:
+            yield from self._unknown(topology)
+
+    def _out_of_range(self) -> Iterator[Fault]:
         for name, node in self.nodes.items():
             yield from _faults(node, _OF_NODES, f"$.nodes.{name}")
         for number, link in enumerate(self.links):
@@ -172,7 +171,7 @@ class Statistics:
         if self.requests is not None:
             yield from _faults(self.requests, _OF_REQUESTS, "$.requests")
 
-    def _unknown(self, topology: Topology) -> Iterator[_Fault]:
+    def _unknown(self, topology: Topology) -> Iterator[Fault]:
         known = {node.id for node in topology.computing}
         for name in self.nodes:
             if name not in known:
@@ -184,8 +183,6 @@ class Statistics:
                 yield f"$.links[{number}]", got, "a link of the topology"
 
 
-_Fault = tuple[str, str, str]
-"""Path inside the document, value got, and value expected."""
 _Rule = tuple[str, Callable[[Any], bool], str]
 """Name of a field, condition on its value, and the condition in words."""
 
@@ -206,7 +203,7 @@ _OF_SEGMENTS = _at_least_0("us", "spread_us", "runs")
 _OF_REQUESTS = _at_least_0("rate_hz", "in_flight", "p50_us", "p95_us", "p99_us")
 
 
-def _faults(value: object, rules: Sequence[_Rule], path: str) -> Iterator[_Fault]:
+def _faults(value: object, rules: Sequence[_Rule], path: str) -> Iterator[Fault]:
     for name, holds, expected in rules:
         if not holds(getattr(value, name)):
             yield f"{path}.{name}", repr(getattr(value, name)), expected

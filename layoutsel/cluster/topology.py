@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
-from layoutsel.cluster.topology_checks import check_topology
+from layoutsel.cluster.topology_checks import topology_faults
 from layoutsel.cluster.vertices import (
     NODE,
     SWITCH,
@@ -17,6 +17,7 @@ from layoutsel.cluster.vertices import (
     Power,
     TopologyData,
 )
+from layoutsel.documents.saved import Fault, SavedDocument, reject
 
 __all__ = ["NODE", "SCHEMA_VERSION", "SWITCH", "Header", "Link", "Node", "Power", "Topology"]
 
@@ -27,7 +28,7 @@ RENEW = "Write the topology anew, see the user guide"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Topology(TopologyData):
+class Topology(SavedDocument, TopologyData):
     """Nodes and links, consistent with each other."""
 
     def without(self, node: str) -> Topology:
@@ -39,37 +40,9 @@ class Topology(TopologyData):
             links=tuple(one for one in self.links if not {one.source, one.target} & lost),
         )
 
-    def check(self, *, file: str = "topology", links: str = "links") -> None:
-        """Reject an inconsistent topology.
-
-        Parameters
-        ----------
-        file
-            Name of its file, for error messages.
-        links
-            Name of the list of links in the file.
-
-        Raises
-        ------
-        DocumentError
-            At the first inconsistent value.
-        """
-        check_topology(self, file, links)
-
-    def save(self, file: Path | str) -> None:
-        """Write the topology to `file` atomically."""
-        documents.save(self, file)
-
-    @classmethod
-    def load(cls, file: Path | str) -> Topology:
-        """Read a topology that :meth:`save` or networkx wrote.
-
-        Raises
-        ------
-        DocumentError
-            If `file` is not a complete and consistent topology.
-        """
-        return cls.read(documents.load_json(file), file=str(file))
+    def faults(self, links: str = "links") -> Iterator[Fault]:
+        """Yield the inconsistencies; `links` is the name of the list of links in the file."""
+        return topology_faults(self, links)
 
     @classmethod
     def read(cls, document: Any, *, file: str = "document") -> Topology:
@@ -93,11 +66,9 @@ class Topology(TopologyData):
                 nodes=read.nodes,
                 links=read.edges,
             )
-            found.check(file=file, links="edges")
+            reject(found.faults("edges"), file)
             return found
-        found = documents.from_json(cls, document, file=file)
-        found.check(file=file)
-        return found
+        return super().read(document, file=file)
 
 
 @dataclass(frozen=True, kw_only=True)

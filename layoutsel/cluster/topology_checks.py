@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from layoutsel.cluster.vertices import NODE, SWITCH, Link, Node, TopologyData
-from layoutsel.documents import DocumentError
+from layoutsel.documents.saved import Fault
 from tvm_passes.devices import NAME
 
 _NAME = re.compile(NAME, re.ASCII)
 _KINDS = (NODE, SWITCH)
 _DUPLEX = ("full", "half")
 
-Fault = tuple[str, str, str]
-"""Path inside the document, value got, and value expected."""
 _Check = tuple[str, Callable[[Any], bool], str]
 """Name of a field, condition on its value, and the condition in words."""
 
@@ -44,26 +42,18 @@ _WORK: Mapping[str, object] = {
 """Fields of a node that computes, with their values for a switch."""
 
 
-def check_topology(topology: TopologyData, file: str, links: str = "links") -> None:
-    """Reject an inconsistent topology.
+def topology_faults(topology: TopologyData, links: str) -> Iterator[Fault]:
+    """Yield the inconsistencies of a topology; later ones may follow from the first.
 
     Parameters
     ----------
     topology
         Topology to check.
-    file
-        Name of its file, for error messages.
     links
         Name of the list of links in the file.
-
-    Raises
-    ------
-    DocumentError
-        At the first inconsistent value.
     """
     for faults in (_header, _nodes, _gateways, _links, _connection):
-        for path, got, expected in faults(topology, links):
-            raise DocumentError(file, path, got, expected)
+        yield from faults(topology, links)
 
 
 def _header(topology: TopologyData, _: str) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from layoutsel.cost.links import DeviceLink, missing_links
 from layoutsel.cost.peaks import MachinePeaks
 from layoutsel.cost.tensor import Tensor
 from layoutsel.device.machine import Machine
+from layoutsel.documents.saved import SavedDocument
 from tvm_passes.decision import Decision, SubgraphId, parse_placed_unit
 from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import LayoutselError
@@ -25,7 +26,7 @@ _NOISE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineProfile:
+class MachineProfile(SavedDocument):
     """A machine with the measured or documented peaks of the host and its devices."""
 
     machine: Machine
@@ -54,13 +55,13 @@ class MachineProfile:
                 f"expected links in both directions between the host and each device"
             )
 
-    def save(self, file: Path) -> None:
+    def save(self, file: Path | str) -> None:
         """Write a machine's file; raises :class:`WriteError` if it cannot be written."""
         version = {"schema_version": old_machines.VERSION}
         documents.save({**version, **documents.to_json(self)}, file)
 
     @classmethod
-    def read(cls, value: Any, *, file: str = "document") -> MachineProfile:
+    def read(cls, document: Any, *, file: str = "document") -> MachineProfile:
         """Read a profile from JSON.
 
         The fields ``devices`` and ``links``, and those of a device that may be None, are optional.
@@ -71,19 +72,14 @@ class MachineProfile:
         LayoutselError
             If the JSON does not fit; the message names the first such field.
         """
-        if isinstance(value, dict):
-            value = old_machines.upgraded({"devices": {}, "links": [], **value}, file)
+        if isinstance(document, dict):
+            document = old_machines.upgraded({"devices": {}, "links": [], **document}, file)
         try:
-            return documents.from_json(cls, value, file=file)
+            return super().read(document, file=file)
         except documents.DocumentError:
             raise
         except LayoutselError as error:
             raise LayoutselError(f"{file}: {error}") from error
-
-    @classmethod
-    def load(cls, file: Path) -> MachineProfile:
-        """Read the file of a machine; errors as in :meth:`read`."""
-        return cls.read(documents.load_json(file), file=str(file))
 
     def device(self, device: DeviceId) -> DevicePeaks | None:
         """Return the peaks of a device with its own memory; None for other devices."""

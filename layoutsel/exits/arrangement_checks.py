@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from layoutsel.documents.saved import Fault
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
-
-Fault = tuple[str, str, str]
-"""Path inside the document, value got, and value expected."""
 
 
 def cost_faults(costs: ExitCosts) -> Iterator[Fault]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from layoutsel import documents
+from layoutsel.documents.saved import Fault, SavedDocument, below
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
-from layoutsel.exits.arrangement_checks import Fault, arrangement_faults, cost_faults
+from layoutsel.exits.arrangement_checks import arrangement_faults, cost_faults
 from layoutsel.exits.latencies import OBJECTIVES, Latencies
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.policy import Policy
-from layoutsel.planning.check_fits import PlanMismatch
+from layoutsel.planning.check_fits import check_model
 from layoutsel.planning.plan import Plan
 
 SCHEMA_VERSION = 1
@@ -48,8 +47,11 @@ class ExitRace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitPlan:
+class ExitPlan(SavedDocument):
     """Arrangement of a network with E exits, and the prediction that it was chosen for."""
+
+    VERSIONS = (SCHEMA_VERSION,)
+    ADVICE = RENEW
 
     schema_version: int
     """Version of the file format."""
@@ -95,43 +97,12 @@ class ExitPlan:
         return (self.value_us - self.bound_us) / self.value_us if self.value_us else 0.0
 
     def check_model(self, model_hash: str) -> None:
-        """Reject the plan of another model.
+        """Reject the plan of another model; raises :class:`PlanMismatch`."""
+        check_model(self, model_hash, what="the exit plan", advice=RENEW)
 
-        Raises
-        ------
-        PlanMismatch
-            If the hashes differ.
-        """
-        if self.model_hash != model_hash:
-            raise PlanMismatch(
-                f"the exit plan is of another model, {self.model_name}: got the hash "
-                f"{model_hash}; expected {self.model_hash}. {RENEW}."
-            )
-
-    def save(self, file: Path | str) -> None:
-        """Write the plan to `file` atomically."""
-        documents.save(self, file)
-
-    @classmethod
-    def load(cls, file: Path | str) -> ExitPlan:
-        """Read a plan that :meth:`save` wrote.
-
-        Raises
-        ------
-        DocumentError
-            If `file` is not a complete and consistent document.
-        """
-        return cls.read(documents.load_json(file), file=str(file))
-
-    @classmethod
-    def read(cls, document: Any, *, file: str = "document") -> ExitPlan:
-        """Read a plan from JSON; errors as in :meth:`load`."""
-        known = (SCHEMA_VERSION,)
-        documents.check_version(document, "schema_version", known, renew=RENEW, file=file)
-        found = documents.from_json(cls, document, file=file)
-        for path, got, expected in _faults(found):
-            raise documents.DocumentError(file, path, got, expected)
-        return found
+    def faults(self) -> Iterator[Fault]:
+        """Yield the inconsistencies of the plan."""
+        return _faults(self)
 
 
 def _faults(plan: ExitPlan) -> Iterator[Fault]:
@@ -150,12 +121,12 @@ def _faults(plan: ExitPlan) -> Iterator[Fault]:
     if len(plan.policy.thresholds) != count:
         got = f"{len(plan.policy.thresholds)} thresholds"
         yield "$.policy.thresholds", got, f"{count}, one for each exit"
-    yield from _below("$.costs", cost_faults(plan.costs))
-    yield from _below("$.arrangement", arrangement_faults(plan.arrangement, plan.costs))
+    yield from below("$.costs", cost_faults(plan.costs))
+    yield from below("$.arrangement", arrangement_faults(plan.arrangement, plan.costs))
     for name, others in (("baselines", plan.baselines), ("forced", plan.forced)):
         for number, other in enumerate(others):
             path = f"$.{name}[{number}].arrangement"
-            yield from _below(path, arrangement_faults(other.arrangement, plan.costs))
+            yield from below(path, arrangement_faults(other.arrangement, plan.costs))
     yield from _detail_faults(plan)
     if plan.bound_us > plan.value_us:
         got = f"{plan.bound_us} above the value {plan.value_us} of the objective"
@@ -175,7 +146,7 @@ def _detail_faults(plan: ExitPlan) -> Iterator[Fault]:
         if name != str(one.threads):
             yield f"$.plans.{name}", f"a plan for {one.threads} threads", f"one for {name}"
     if plan.race is not None:
-        yield from _below("$.race", _race_faults(plan.race))
+        yield from below("$.race", _race_faults(plan.race))
 
 
 def _race_faults(race: ExitRace) -> Iterator[Fault]:
@@ -185,9 +156,3 @@ def _race_faults(race: ExitRace) -> Iterator[Fault]:
         yield "$.kept", repr(race.kept), f"one of {names}"
     if race.p95_us and race.p95_us.keys() != race.times_us.keys():
         yield "$.p95_us", f"times of {', '.join(race.p95_us)}", f"of {names}"
-
-
-def _below(path: str, faults: Iterator[Fault]) -> Iterator[Fault]:
-    """Yield `faults` of a part of the document."""
-    for inner, got, expected in faults:
-        yield path + inner[1:], got, expected

@@ -12,6 +12,7 @@ import numpy as np
 
 from layoutsel import documents
 from layoutsel.device.core_load import CoreLoad
+from layoutsel.documents.saved import below, reject
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.arrangement_checks import arrangement_faults
 from layoutsel.exits.load_grid import LoadGrid, borders
@@ -167,9 +168,7 @@ class LoadTable:
         except LoadTableError as error:
             raise LoadTableError(f"{file}: {error}") from error
         for number, one in enumerate(found.arrangements):
-            for path, got, expected in arrangement_faults(one, costs):
-                place = f"$.arrangements[{number}]{path[1:]}"
-                raise documents.DocumentError(file, place, got, expected)
+            reject(below(f"$.arrangements[{number}]", arrangement_faults(one, costs)), file)
         return found
 
 

@@ -61,7 +61,7 @@ class ExitNetwork:
         PolicyError
             If the policy has another number of exits, or was calibrated for another network.
         """
-        policy.check(self.names, policy.score, self.spec.model_hash)
+        policy.check_network(self.names, policy.score, self.spec.model_hash)
         return replace(self, spec=replace(self.spec, policy=policy))
 
     def scored(self, score: str | None = None) -> ModelProto:
@@ -181,7 +181,7 @@ def _given(spec: str | Path | ExitSpec | None, source: ModelProto, where: str) -
         return ExitSpec.embedded(source, where)
     if not isinstance(spec, ExitSpec):
         return ExitSpec.load(spec)
-    spec.check()
+    spec.check(file="specification")
     return spec
 
 

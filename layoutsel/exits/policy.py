@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from layoutsel import documents
+from layoutsel.documents.saved import SavedDocument
 from layoutsel.exits.matrix import ExitMatrix
 from tvm_passes.errors import LayoutselError
 
@@ -42,7 +43,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(SavedDocument):
     """Thresholds of the exits' scores.
 
     An exit is sure if its score reaches its threshold, or by patience. Exits without a threshold
@@ -75,7 +76,7 @@ class Policy:
         """True if any exit may answer before the final one."""
         return any(threshold is not None for threshold in self.thresholds)
 
-    def check(self, exits: tuple[str, ...], score: str, model_hash: str = "") -> None:
+    def check_network(self, exits: tuple[str, ...], score: str, model_hash: str = "") -> None:
         """Check that the policy is one for these exits, this kind of score and this network.
 
         Raises
@@ -107,7 +108,7 @@ class Policy:
         PolicyError
             If the observations have other exits or another kind of score.
         """
-        self.check(matrix.exits, matrix.score, matrix.model_hash)
+        self.check_network(matrix.exits, matrix.score, matrix.model_hash)
         early = self.thresholds[:-1]
         least = np.array([np.inf if one is None else one for one in early])
         found: np.ndarray = matrix.scores[:, :-1] >= least  # False for NaN
@@ -120,21 +121,11 @@ class Policy:
         lost: np.ndarray = (self.sure(matrix) & matrix.misleading).any(axis=1)
         return lost
 
-    def save(self, file: Path | str) -> None:
-        """Write the policy to `file` as JSON, atomically."""
-        documents.save(self, file)
-
     @classmethod
-    def load(cls, file: Path | str) -> Policy:
-        """Read a policy that :meth:`save` wrote.
-
-        Raises
-        ------
-        DocumentError, PolicyError
-            If the file is not a policy, or one with impossible values.
-        """
+    def read(cls, document: Any, *, file: str = "document") -> Policy:
+        """Read a policy from JSON; raises :class:`PolicyError` if it has impossible values."""
         try:
-            return documents.from_json(cls, documents.load_json(file), file=str(file))
+            return super().read(document, file=file)
         except PolicyError as error:
             raise PolicyError(f"{file}: {error}") from error
 

@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from layoutsel import documents
 from layoutsel.documents import DocumentError
+from layoutsel.documents.saved import Fault, SavedDocument
 from layoutsel.exits.policy import Policy, PolicyError
 from layoutsel.exits.scores import SCORES
 
@@ -19,9 +20,6 @@ FORMAT = "layoutsel.exits/1"
 """Format of specifications."""
 METADATA_KEY = "layoutsel.exits"
 """Key of the specification in ``metadata_props`` of an ONNX model."""
-
-Fault = tuple[str, str, str]
-"""Path inside the document, value got, and value expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class Exit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitSpec:
+class ExitSpec(SavedDocument):
     """Exits of a network in the order of their depth; the last one is final."""
 
     format: str
@@ -49,41 +47,36 @@ class ExitSpec:
     policy: Policy | None = field(default=None, metadata=documents.OPTIONAL)
     """Policy that the exits were calibrated for."""
 
-    def check(self, *, file: str = "specification") -> None:
-        """Reject an inconsistent specification.
-
-        Parameters
-        ----------
-        file
-            Name of its file, for error messages.
-
-        Raises
-        ------
-        DocumentError
-            At the first inconsistent value.
-        """
-        for path, got, expected in _faults(self):
-            raise DocumentError(file, path, got, expected)
+    def faults(self) -> Iterator[Fault]:
+        """Yield the inconsistencies of the specification."""
+        if self.format != FORMAT:
+            yield "$.format", repr(self.format), repr(FORMAT)
+        if len(self.exits) < 2:
+            yield "$.exits", f"{len(self.exits)} exits", "two or more, the final one last"
+        for position, exit_ in enumerate(self.exits):
+            if not (exit_.name.isidentifier() and exit_.name.isascii()):
+                yield f"$.exits[{position}].name", repr(exit_.name), "letters, digits and '_'"
+        for name in ("name", "output"):
+            values = [getattr(exit_, name) for exit_ in self.exits]
+            for position, value in enumerate(values):
+                if value in values[:position]:
+                    path = f"$.exits[{position}].{name}"
+                    yield path, f"{value!r} a second time", f"another {name} for each exit"
+        if self.policy is not None:
+            exits, got = len(self.exits), len(self.policy.thresholds)
+            if got != exits:
+                yield "$.policy.thresholds", f"{got} thresholds", f"one for each of {exits} exits"
+            if self.policy.score not in SCORES:
+                yield "$.policy.score", repr(self.policy.score), f"one of {', '.join(SCORES)}"
 
     def save(self, file: Path | str) -> None:
-        """Write the specification to `file` atomically."""
-        self.check()
-        documents.save(self, file)
-
-    @classmethod
-    def load(cls, file: Path | str) -> ExitSpec:
-        """Read a specification that :meth:`save` wrote.
-
-        Raises
-        ------
-        DocumentError, PolicyError
-            If `file` is not a consistent specification.
-        """
-        return cls._read(documents.load_json(file), str(file))
+        """Write the specification to `file` atomically, if it is consistent."""
+        self.check(file="specification")
+        super().save(file)
 
     def embed(self, model: ModelProto) -> None:
         """Write the specification into the metadata of `model`, in place of an earlier one."""
-        self.check()
+        self.check(file="specification")
         others = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
         kept = [(entry.key, entry.value) for entry in others]
         del model.metadata_props[:]
@@ -112,39 +105,22 @@ class ExitSpec:
         file = f"{where} (metadata {METADATA_KEY!r})"
         if len(texts) > 1:
             raise DocumentError(file, "$", f"{len(texts)} specifications", "one")
-        return cls._read(documents.parse_json(texts[0], file), file)
+        return cls.read(documents.parse_json(texts[0], file), file=file)
 
     @classmethod
-    def _read(cls, document: Any, file: str) -> ExitSpec:
+    def read(cls, document: Any, *, file: str = "document") -> ExitSpec:
+        """Read a specification from JSON.
+
+        Raises
+        ------
+        DocumentError, PolicyError
+            If the JSON is not a consistent specification.
+        """
         # A file of another format misses fields; its format is the clearer message.
         found = document.get("format") if isinstance(document, dict) else None
         if isinstance(found, str) and found != FORMAT:
             raise DocumentError(file, "$.format", json.dumps(found), json.dumps(FORMAT))
         try:
-            spec = documents.from_json(cls, document, file=file)
+            return super().read(document, file=file)
         except PolicyError as error:
             raise PolicyError(f"{file}: at $.policy: {error}") from None
-        spec.check(file=file)
-        return spec
-
-
-def _faults(spec: ExitSpec) -> Iterator[Fault]:
-    if spec.format != FORMAT:
-        yield "$.format", repr(spec.format), repr(FORMAT)
-    if len(spec.exits) < 2:
-        yield "$.exits", f"{len(spec.exits)} exits", "two or more, the final one last"
-    for position, exit_ in enumerate(spec.exits):
-        if not (exit_.name.isidentifier() and exit_.name.isascii()):
-            yield f"$.exits[{position}].name", repr(exit_.name), "letters, digits and '_'"
-    for name in ("name", "output"):
-        values = [getattr(exit_, name) for exit_ in spec.exits]
-        for position, value in enumerate(values):
-            if value in values[:position]:
-                path = f"$.exits[{position}].{name}"
-                yield path, f"{value!r} a second time", f"another {name} for each exit"
-    if spec.policy is not None:
-        expected, got = len(spec.exits), len(spec.policy.thresholds)
-        if got != expected:
-            yield "$.policy.thresholds", f"{got} thresholds", f"one for each of {expected} exits"
-        if spec.policy.score not in SCORES:
-            yield "$.policy.score", repr(spec.policy.score), f"one of {', '.join(SCORES)}"

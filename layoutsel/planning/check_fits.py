@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from layoutsel.planning.old_plans import renewal_of
 from layoutsel.planning.plan import Plan
@@ -14,6 +15,48 @@ from tvm_passes.errors import LayoutselError
 
 class PlanMismatch(LayoutselError):
     """A plan for another model, machine or set of candidates."""
+
+
+class ModelBound(Protocol):
+    """Something that was made for one model."""
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def model_hash(self) -> str:
+        """Hash of the model."""
+        ...
+
+
+def check_model(
+    made: ModelBound, model_hash: str, *, what: str = "the plan", advice: str = "Plan again"
+) -> None:
+    """Reject something that was made for another model.
+
+    Parameters
+    ----------
+    made
+        Plan, or a document with plans.
+    model_hash
+        Hash of the present model.
+    what
+        Name of `made`, for error messages.
+    advice
+        Way out, for error messages.
+
+    Raises
+    ------
+    PlanMismatch
+        If the hashes differ.
+    """
+    if made.model_hash != model_hash:
+        raise PlanMismatch(
+            f"{what} is of another model, {made.model_name}: got the hash {made.model_hash}; "
+            f"expected {model_hash}. {advice}"
+        )
 
 
 def check_fits(
@@ -46,11 +89,7 @@ def check_fits(
     IllegalDecision
         If a decision is not a candidate, or the stages do not hold every sub-graph once.
     """
-    if plan.model_hash != model_hash:
-        raise PlanMismatch(
-            f"the plan is for another model: got hash {plan.model_hash} ({plan.model_name}), "
-            f"expected {model_hash}. Plan again"
-        )
+    check_model(plan, model_hash)
     wanted = set(ids)
     for id_ in plan.decisions:
         if id_ not in wanted:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from layoutsel import documents
+from layoutsel.documents.saved import Fault, SavedDocument
 from layoutsel.planning.explain import Counterfactual, Explanation
 from layoutsel.planning.gains import Gains
 from layoutsel.planning.hybrid import GUESSED
@@ -95,7 +95,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(SavedDocument):
     """Unit, layout and precision of every sub-graph of one model on one machine."""
 
     schema_version: int
@@ -258,23 +258,17 @@ class Plan:
         made = make_stages(subgraphs, self.reads, self.results, workers)
         return replace(self, stages=made)
 
-    def save(self, file: Path | str) -> None:
-        """Write the plan to `file` atomically."""
-        documents.save(self, file)
+    def faults(self) -> Iterator[Fault]:
+        """Yield the sub-graphs that have two decisions."""
+        seen = set()
+        for position, subgraph in enumerate(self.subgraphs):
+            if subgraph.id in seen:
+                path = f"$.subgraphs[{position}].id"
+                yield path, f"{subgraph.id!r} a second time", "one decision for each sub-graph"
+            seen.add(subgraph.id)
 
     @classmethod
-    def load(cls, file: Path | str) -> Plan:
-        """Read a plan that :meth:`save` wrote.
-
-        Raises
-        ------
-        DocumentError
-            If `file` is not a complete plan of a supported schema version.
-        """
-        return cls.read(documents.load_json(file), file=str(file))
-
-    @classmethod
-    def read(cls, document: Any, *, file: str, renew: str = RENEW) -> Plan:
+    def read(cls, document: Any, *, file: str = "document", renew: str = RENEW) -> Plan:
         """Read a plan from JSON, of this schema version or an older one.
 
         Parameters
@@ -299,9 +293,7 @@ class Plan:
         values = document.get("values") if isinstance(document, dict) else None
         if isinstance(values, dict) and SUM not in values:
             raise documents.DocumentError(file, f"$.values.{SUM}", "nothing", "this objective")
-        plan = documents.from_json(cls, document, file=file)
-        _check_duplicates(plan, file)
-        return plan
+        return super().read(document, file=file)
 
 
 def make_plan(  # noqa: PLR0913 - the parts of a plan
@@ -364,14 +356,3 @@ def make_plan(  # noqa: PLR0913 - the parts of a plan
         order=order,
         shared_spread=problem.shared_spread,
     )
-
-
-def _check_duplicates(plan: Plan, file: str) -> None:
-    seen = set()
-    for position, subgraph in enumerate(plan.subgraphs):
-        if subgraph.id in seen:
-            path = f"$.subgraphs[{position}].id"
-            raise documents.DocumentError(
-                file, path, f"{subgraph.id!r} a second time", "one decision for each sub-graph"
-            )
-        seen.add(subgraph.id)

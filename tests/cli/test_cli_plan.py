@@ -54,7 +54,7 @@ def test_an_edited_plan_is_built_as_it_is(model, plan_file, tmp_path):
 def test_a_plan_of_another_model_is_refused(plan_file, tmp_path):
     other = small_model(tmp_path / "other.onnx", channels=8)
     line = refused("compile", other, "--plan", plan_file, "-o", tmp_path / "x.so")
-    assert "the plan is for another model" in line
+    assert "the plan is of another model" in line
     assert not (tmp_path / "x.so").exists()
 
 

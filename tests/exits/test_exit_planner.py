@@ -269,7 +269,7 @@ def test_plans_are_read_back(tmp_path):
     plan.save(tmp_path / "plan.json")
     assert ExitPlan.load(tmp_path / "plan.json") == plan
     plan.check_model("abc")
-    with pytest.raises(PlanMismatch, match="of another model, net: got the hash def"):
+    with pytest.raises(PlanMismatch, match="of another model, net: got the hash abc; expected def"):
         plan.check_model("def")
 
 

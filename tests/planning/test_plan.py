@@ -149,7 +149,7 @@ def test_check_fits(plan, problem):
     ids = [node.id for node in problem.nodes]
     check_fits(plan, model_hash="abc", ids=ids, machine="m", problem=problem)
     check_fits(plan, model_hash="abc", ids=ids)
-    with pytest.raises(PlanMismatch, match=r"another model: got hash abc .*expected xyz"):
+    with pytest.raises(PlanMismatch, match=r"another model, .*: got the hash abc; expected xyz"):
         check_fits(plan, model_hash="xyz", ids=ids)
     with pytest.raises(PlanMismatch, match="decides sub-graph s6, which the model does not have"):
         check_fits(plan, model_hash="abc", ids=ids[:-1])
