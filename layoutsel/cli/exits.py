@@ -9,6 +9,7 @@ import typer
 from layoutsel.cli import (
     exits_bench,
     exits_demo,
+    exits_explain,
     exits_inspect,
     exits_plan,
     exits_policy,
@@ -28,7 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": exits_inspect.inspect,
     "train": exits_train.train,
     **exits_policy.COMMANDS,
-    **exits_plan.COMMANDS,
+    "plan": exits_plan.plan,
+    "explain": exits_explain.explain,
     **exits_run.COMMANDS,
     "bench": exits_bench.bench,
     "demo": exits_demo.demo,

@@ -50,7 +50,7 @@ def bench(
 ) -> None:
     """Time an artifact, exits in sequence, and its trunk alone, sample by sample in turns."""
     limit_s, shares = parse_seconds(time_limit), parse_loads(loads)
-    from layoutsel.exits.comparing import busy_core, compare, contenders
+    from layoutsel.exits.comparing import BY_LOAD, SETTLE_S, busy_core, compare, contenders
     from layoutsel.exits.samples import read_samples
 
     with activity() as shown, contenders(artifact) as models:
@@ -58,12 +58,13 @@ def bench(
         (_, classes) = compiled.outputs[0].shape
         samples = read_samples(data, compiled.inputs, classes).first(first)
         found = {}
+        settle_s = SETTLE_S if BY_LOAD in models else 0.0
         for share in shares:
             shown.phase(
                 f"answering {len(samples.inputs)} samples with {len(models)} arrangements, "
                 f"load {share:.0%}"
             )
-            with busy_core(share):
+            with busy_core(share, settle_s=settle_s):
                 found[share] = compare(models, samples, rounds=rounds, time_limit_s=limit_s)
     if json:
         terminal.show_json(describe(found))

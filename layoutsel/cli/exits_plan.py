@@ -1,8 +1,7 @@
-"""``layoutsel exits plan`` and ``explain``: who runs trunk and branches, and the latencies."""
+"""``layoutsel exits plan``: who runs trunk and branches, and the latencies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,6 @@ import typer
 
 from layoutsel.cli.activity import activity
 from layoutsel.cli.exits_inspect import SpecOption
-from layoutsel.cli.explain import header_of
 from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
@@ -33,7 +31,6 @@ from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
-    from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
     from layoutsel.exits.network import ExitNetwork
     from layoutsel.exits.policy import Policy
 
@@ -177,90 +174,6 @@ def plan(
         terminal.show_text(f"exit plan written to {output}")
 
 
-def explain(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Exit plan of 'layoutsel exits plan', or artifact of 'layoutsel exits compile'.",
-            show_default=False,
-        ),
-    ],
-    forced: Annotated[
-        str | None,
-        typer.Option(
-            "--forced",
-            metavar="STAGE",
-            help="Only what other workers would cost for the trunk or for one exit.",
-            show_default="all of them",
-        ),
-    ] = None,
-    svg: Annotated[
-        Path | None,
-        typer.Option(
-            "--svg",
-            metavar="FILE",
-            help="Gantt chart to write: a request with an early answer, and one without.",
-            show_default=False,
-        ),
-    ] = None,
-    json: JsonFlag = False,
-) -> None:
-    """Explain an exit plan: who runs what, why exits are off, what other choices would cost."""
-    check_output(svg)
-    made = load_plan(file)
-    others = made.forced if forced is None else others_of(made, forced)
-    if svg is not None:
-        from layoutsel.exits.exit_gantt import write_exit_gantt
-
-        write_exit_gantt(made, svg)
-    if json:
-        from layoutsel import documents
-
-        terminal.show_json(documents.to_json(made if forced is None else others))
-        return
-    from layoutsel.exits.explain import explanation, forced_table
-
-    terminal.show(*(explanation(made) if forced is None else [forced_table(made, others)]))
-    if svg is not None:
-        terminal.show_text(f"chart written to {svg}")
-
-
-def load_plan(file: Path) -> ExitPlan:
-    """Read the exit plan of a plan file or of an artifact.
-
-    Raises
-    ------
-    LayoutselError
-        If the file is neither.
-    """
-    from layoutsel.exits.exit_plan import ExitPlan
-
-    header = header_of(file)
-    if header is None:
-        return ExitPlan.load(file)
-    from layoutsel.exits.building import plan_in
-
-    return plan_in(header, str(file))
-
-
-def others_of(plan: ExitPlan, stage: str) -> tuple[OtherArrangement, ...]:
-    """Other choices for the trunk or an exit.
-
-    Raises
-    ------
-    LayoutselError
-        If the plan has no such stage, or no other choice for it.
-    """
-    known = list(dict.fromkeys(one.name.split()[0] for one in plan.forced))
-    if stage not in known:
-        raise LayoutselError(
-            f"--forced {stage}: the plan has no other choice for it; expected one of "
-            f"{', '.join(known) or 'nothing: every stage is pinned'}"
-        )
-    return tuple(one for one in plan.forced if one.name.split()[0] == stage)
-
-
 def policy_of(network: ExitNetwork, file: Path | None) -> Policy:
     """Read a policy; that of the network's specification if there is no file.
 
@@ -279,7 +192,3 @@ def policy_of(network: ExitNetwork, file: Path | None) -> Policy:
             "'layoutsel exits calibrate' writes it"
         )
     return network.spec.policy
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"plan": plan, "explain": explain}
-"""Functions of the commands on plans, by name."""

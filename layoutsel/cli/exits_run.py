@@ -23,11 +23,13 @@ from layoutsel.cli.options import (
 from layoutsel.core.files import check_output
 from layoutsel.device.artifact_header import LEAST_BYTES, check_name
 from layoutsel.report import terminal
+from tvm_passes.errors import LayoutselError
 from tvm_passes.limits import parse_limits
 
 if TYPE_CHECKING:
     from layoutsel.exits.comparing import Answered
-    from layoutsel.exits.executor import ExitModel
+    from layoutsel.exits.load_aware import LoadAwareModel
+    from layoutsel.runtime.compiled import CompiledModel
 
 SCHEMA_VERSION = 1
 """Version of the JSON output of ``run``."""
@@ -84,6 +86,24 @@ def compile_network(
             "build as planned.",
         ),
     ] = "5s",
+    for_loads: Annotated[
+        bool,
+        typer.Option(
+            "--for-loads",
+            help="Add a table of arrangements by the load of the machine, each of them measured; "
+            "each request has the one for the load at its arrival.",
+        ),
+    ] = False,
+    seen: Annotated[
+        Path | None,
+        typer.Option(
+            "--seen",
+            metavar="FILE",
+            help="Observations of the calibration, from which the audit of --for-loads learns how "
+            "often exits may differ from the final one.",
+            show_default="as often as the certificate allows losses",
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -98,13 +118,18 @@ def compile_network(
     check_output(output, LEAST_BYTES)
     check_name(output)
     race_s, limits = parse_seconds(race), parse_limits(import_limit)
+    if seen is not None and not for_loads:
+        raise LayoutselError("--seen is for the audit of --for-loads: expected both or none")
     from layoutsel.exits.exit_plan import ExitPlan
 
     planned = ExitPlan.load(plan)
+    options: dict[str, Any] = {"race_s": race_s, "verify": verify, "logs": logs, "limits": limits}
     with activity() as shown:
         shown.phase(f"importing {model}")
+        from layoutsel.exits.matrix import ExitMatrix
         from layoutsel.exits.network import read
         from layoutsel.exits.steps import compile as compile_exits
+        from layoutsel.exits.steps import compile_for_loads
 
         network = read(
             model,
@@ -113,30 +138,38 @@ def compile_network(
             allow_external_links=allow_external_links,
             limits=limits,
         )
-        shown.phase("building the plan and its rivals")
-        made = compile_exits(
-            network, planned, race_s=race_s, verify=verify, logs=logs, limits=limits
-        )
-        with made:
-            shown.phase(f"writing {output}")
-            made.save(output)
-            _show_compiled(made, output, json=json)
+        observed = None if seen is None else ExitMatrix.load(seen)
+        if for_loads:
+            shown.phase("building the plan, and measuring the arrangements by load")
+            compiled = compile_for_loads(network, planned, observed, **options)
+        else:
+            shown.phase("building the plan and its rivals")
+            with compile_exits(network, planned, **options) as made:
+                compiled = made.compiled
+        shown.phase(f"writing {output}")
+        compiled.save(output)
+    _show_compiled(compiled, output, json=json)
 
 
-def _show_compiled(made: ExitModel, output: Path, *, json: bool) -> None:
-    """Print what the race measured and kept, and the checks."""
-    from layoutsel import documents
+def _show_compiled(compiled: CompiledModel, output: Path, *, json: bool) -> None:
+    """Print what was measured and kept, and the checks."""
+    from layoutsel.cli.exits_explain import show_all
     from layoutsel.exits.building import plan_in
     from layoutsel.exits.explain import race_line, summary
+    from layoutsel.exits.explain_loads import loads_explanation
+    from layoutsel.exits.load_aware_building import table_in
 
-    kept = plan_in(made.compiled.header, str(output))
+    kept = plan_in(compiled.header, str(output))
+    table = table_in(compiled.header, kept, str(output))
     if json:
-        terminal.show_json(documents.to_json(kept))
+        show_all(kept, table, json=True)
         return
     terminal.show(*summary(kept), "")
     if kept.race is not None:
         terminal.show(race_line(kept, kept.race))
-    checks = made.compiled.checks
+    if table is not None:
+        terminal.show(*loads_explanation(table, kept.exits))
+    checks = compiled.checks
     if checks:
         worst = max(checks, key=lambda check: float(check["rel_l2_err"]))
         terminal.show_text(
@@ -153,19 +186,38 @@ def run(
     json: JsonFlag = False,
 ) -> None:
     """Answer samples: the class, the exit that answered, and the time."""
-    from layoutsel.exits.building import load
     from layoutsel.exits.comparing import answered
+    from layoutsel.exits.load_aware import LoadAwareModel
+    from layoutsel.exits.load_aware_building import open_artifact
     from layoutsel.exits.samples import read_samples
 
-    with load(artifact) as model:
+    with open_artifact(artifact) as model:
         (_, classes) = model.compiled.outputs[0].shape
         samples = read_samples(data, model.compiled.inputs, classes).first(first)
         found = answered(model, samples)
-        exits = model.exits
+    adapted = _adaptation(model) if isinstance(model, LoadAwareModel) else None
     if json:
-        terminal.show_json(_described(found))
-    else:
-        _show_answers(found, exits)
+        terminal.show_json({**_described(found), "adapted": adapted})
+        return
+    _show_answers(found, model.exits)
+    if adapted is not None:
+        terminal.show_text(
+            "arrangement at the end, for {busy_cores:g} busy cores: {workers}; it changed "
+            "{switches} times; {audited} requests were audited".format_map(adapted)
+        )
+
+
+def _adaptation(model: LoadAwareModel) -> dict[str, Any]:
+    """Collect how a network has adapted to the load, as JSON data."""
+    from layoutsel.exits.explain import workers_text
+
+    choice = model.controller.choice
+    return {
+        "busy_cores": model.table.grid.load(choice.cell).busy_cores,
+        "workers": workers_text(model.table.arrangements[choice.chosen]),
+        "switches": model.controller.switches,
+        "audited": model.audit.statistics().requests,
+    }
 
 
 def _described(found: Answered) -> dict[str, Any]:

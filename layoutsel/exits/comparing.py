@@ -18,10 +18,13 @@ from layoutsel.exits.building import model_of, plan_in
 from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
 from layoutsel.exits.exit_pins import all_options
 from layoutsel.exits.exit_plan import ExitPlan
+from layoutsel.exits.load_aware import LoadAwareModel
+from layoutsel.exits.load_aware_building import TABLE, open_for_loads
 from layoutsel.exits.samples import Samples
 from layoutsel.runtime.loading import load as load_compiled
 
-CHOSEN, SEQUENTIAL, BESIDE, ALONE = (
+BY_LOAD, CHOSEN, SEQUENTIAL, BESIDE, ALONE = (
+    "by the load",
     "as compiled",
     "exits in sequence",
     "exits beside the trunk",
@@ -32,7 +35,8 @@ ROUNDS = 3
 """Default number of rounds over all samples."""
 TIME_LIMIT_S = 60.0
 """Default time limit of a comparison, seconds."""
-
+SETTLE_S = 1.0
+"""Time for networks that adapt to notice a new load, seconds."""
 _LOAD_LIMIT_S = 3600.0
 """Time limit of a load, which ends with its block, seconds."""
 
@@ -87,18 +91,20 @@ class Answered:
         }
 
 
-def answered(model: ExitModel, samples: Samples) -> Answered:
+def answered(model: ExitModel | LoadAwareModel, samples: Samples) -> Answered:
     """Answer all samples once."""
     answers = tuple(model(*inputs) for inputs in samples.inputs)
     return Answered(answers=answers, labels=samples.labels)
 
 
 @contextmanager
-def contenders(path: Path | str, *, limit_s: float = LIMIT_S) -> Iterator[Mapping[str, ExitModel]]:
+def contenders(
+    path: Path | str, *, limit_s: float = LIMIT_S
+) -> Iterator[Mapping[str, ExitModel | LoadAwareModel]]:
     """Open an artifact in several arrangements while the block runs.
 
     They are that of its plan, all exits in sequence, all parallel to the trunk, and the trunk
-    alone.
+    alone. If the artifact has a table of arrangements by load, the network that adapts comes first.
     All of them share code and weights. Arrangements that are equal appear once.
 
     Parameters
@@ -116,12 +122,13 @@ def contenders(path: Path | str, *, limit_s: float = LIMIT_S) -> Iterator[Mappin
     compiled = load_compiled(path)
     plan = plan_in(compiled.header, str(path))
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(
-                model_of(compiled, replace(plan, arrangement=one), limit_s=limit_s)
-            )
-            for name, one in _arrangements(plan).items()
-        }
+        found: dict[str, ExitModel | LoadAwareModel] = {}
+        if TABLE in compiled.header:
+            found[BY_LOAD] = stack.enter_context(open_for_loads(compiled, limit_s=limit_s))
+        for name, one in _arrangements(plan).items():
+            arranged = replace(plan, arrangement=one)
+            found[name] = stack.enter_context(model_of(compiled, arranged, limit_s=limit_s))
+        yield found
 
 
 def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
@@ -150,7 +157,7 @@ def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
 
 
 def compare(
-    models: Mapping[str, ExitModel],
+    models: Mapping[str, ExitModel | LoadAwareModel],
     samples: Samples,
     *,
     rounds: int = ROUNDS,
@@ -191,10 +198,19 @@ def compare(
 
 
 @contextmanager
-def busy_core(share: float) -> Iterator[None]:
-    """Let another process compute on the first core for a share of the time, 0 to 1, in a block."""
+def busy_core(share: float, *, settle_s: float = 0.0) -> Iterator[None]:
+    """Let another process compute on the first core in a block.
+
+    Parameters
+    ----------
+    share
+        Share of the time for which it computes, 0 to 1.
+    settle_s
+        Time before the block begins, seconds: :data:`SETTLE_S` for networks that adapt.
+    """
     processes = [BusyProcess(core=0, duty=share)] if share else []
     with generating(processes, limit_s=_LOAD_LIMIT_S):
+        time.sleep(settle_s)
         yield
 
 

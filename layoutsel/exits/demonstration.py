@@ -11,7 +11,7 @@ import numpy as np
 
 import layoutsel
 from layoutsel.device.threads import available_cores
-from layoutsel.exits.building import plan_in
+from layoutsel.exits.building import load, plan_in
 from layoutsel.exits.calibrating import calibrate
 from layoutsel.exits.comparing import Answered, busy_core, compare, contenders
 from layoutsel.exits.demo_figures import draw_distributions, exit_times, single_exits, trade_off
@@ -120,7 +120,8 @@ def demonstrate(
         say("answering them again while another process computes on the first core")
         with busy_core(1.0):
             loaded = compare(models, samples, time_limit_s=COMPARE_S)
-        times_us = exit_times(next(iter(models.values())), samples)
+    with load(artifact) as model:
+        times_us = exit_times(model, samples)
     say("drawing")
     files = [folder / name for name in _PICTURES]
     policies = list(fastest_path(tune, _LOOSEST, _times(network), None))

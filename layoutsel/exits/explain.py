@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.exit_pins import OFF
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES, Latencies, LatencyModel
@@ -131,9 +132,13 @@ def forced_table(plan: ExitPlan, others: Sequence[OtherArrangement]) -> Table:
         title="other choices, the rest at its best",
     )
     for other in others:
-        workers = (other.arrangement.trunk, *(one or OFF for one in other.arrangement.branches))
-        table.add_row(other.name, _change(plan, other), " ".join(workers))
+        table.add_row(other.name, _change(plan, other), workers_text(other.arrangement))
     return table
+
+
+def workers_text(arrangement: Arrangement) -> str:
+    """Workers of the trunk and of each exit."""
+    return " ".join((arrangement.trunk, *(one or OFF for one in arrangement.branches)))
 
 
 def _change(plan: ExitPlan, other: OtherArrangement) -> str:

@@ -14,6 +14,7 @@ from layoutsel.exits.audit import ExitAudit
 from layoutsel.exits.controller import PlanController
 from layoutsel.exits.executor import ExitAnswer, ExitModel
 from layoutsel.exits.load_table import LoadTable
+from layoutsel.runtime.compiled import CompiledModel
 
 
 class LoadAwareModel:
@@ -50,6 +51,16 @@ class LoadAwareModel:
         self._open = ExitStack()
         self._open.callback(model.close)
         self._open.enter_context(controller)
+
+    @property
+    def exits(self) -> tuple[str, ...]:
+        """Names of the exits."""
+        return self.model.exits
+
+    @property
+    def compiled(self) -> CompiledModel:
+        """Compiled model, divided into trunk and branches."""
+        return self.model.compiled
 
     @property
     def places(self) -> int:

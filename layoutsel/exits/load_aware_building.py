@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,47 @@ def build_for_loads(
     return compiled
 
 
+def open_artifact(path: Path | str) -> ExitModel | LoadAwareModel:
+    """Open an artifact: one that was compiled for loads adapts to them.
+
+    Parameters
+    ----------
+    path
+        Artifact of a multi-exit network. It holds native code: load only trusted files.
+
+    Raises
+    ------
+    LayoutselError
+        If the file is no such artifact, or is damaged.
+    """
+    compiled = load_compiled(path)
+    plan = plan_in(compiled.header, str(path))
+    table = table_in(compiled.header, plan, str(path))
+    return model_of(compiled, plan) if table is None else _adapting(compiled, plan, table)
+
+
+def table_in(header: Mapping[str, Any], plan: ExitPlan, where: str) -> LoadTable | None:
+    """Read the table of arrangements in an artifact's header; None if there is none.
+
+    Parameters
+    ----------
+    header
+        Header of the artifact.
+    plan
+        The plan in it.
+    where
+        Name of the artifact, for error messages.
+
+    Raises
+    ------
+    LayoutselError
+        If the table is inconsistent.
+    """
+    if TABLE not in header:
+        return None
+    return LoadTable.read(header[TABLE], plan.costs, file=where)
+
+
 def open_for_loads(
     source: CompiledModel | Path | str,
     *,
@@ -161,12 +203,34 @@ def open_for_loads(
     compiled = source if isinstance(source, CompiledModel) else load_compiled(source)
     file = "the compiled network" if isinstance(source, CompiledModel) else str(source)
     plan = plan_in(compiled.header, file)
-    if TABLE not in compiled.header:
+    table = table_in(compiled.header, plan, file)
+    if table is None:
         raise LayoutselError(
             f"{file} has no table of arrangements by load: expected one that was compiled for "
             "loads; open this one with layoutsel.exits.load"
         )
-    table = LoadTable.read(compiled.header[TABLE], plan.costs, file=file)
+    return _adapting(
+        compiled,
+        plan,
+        table,
+        limit_s=limit_s,
+        audit_share=audit_share,
+        audit_error=audit_error,
+        monitor=monitor,
+    )
+
+
+def _adapting(
+    compiled: CompiledModel,
+    plan: ExitPlan,
+    table: LoadTable,
+    *,
+    limit_s: float = LIMIT_S,
+    audit_share: float = SHARE,
+    audit_error: float = ERROR,
+    monitor: LoadMonitor | None = None,
+) -> LoadAwareModel:
+    """Open a network with its table; arguments are those of :func:`open_for_loads`."""
     audit = ExitAudit(compiled.header.get(ALLOWED), share=audit_share, error=audit_error)
     model = model_of(compiled, plan, limit_s=limit_s, others=table.arrangements)
     return LoadAwareModel(model, table, PlanController(table, monitor), audit)

@@ -66,9 +66,22 @@ class LoadGrid:
     def load(self, cell: int) -> CoreLoad:
         """Load in the middle of a cell; it occupies the last cores."""
         kind, level = divmod(cell, len(self.busy))
-        left = self.busy[level]
-        demands = [min(max(left - core, 0.0), 1.0) for core in range(self.cores)]
-        return CoreLoad(busy=tuple(reversed(demands)), streaming=self.streaming[kind])
+        return self.on_last(self.busy[level], self.streaming[kind])
+
+    def on_last(self, busy: float, streaming: float = UNKNOWN_KIND) -> CoreLoad:
+        """Load that occupies a number of cores, the last ones.
+
+        Raises
+        ------
+        LayoutselError
+            If the number is not from 0 to the number of cores.
+        """
+        if not 0 <= busy <= self.cores:
+            raise LayoutselError(
+                f"load: got {busy:g} busy cores; expected 0 to {self.cores}, the cores of the plan"
+            )
+        demands = [min(max(busy - core, 0.0), 1.0) for core in range(self.cores)]
+        return CoreLoad(busy=tuple(reversed(demands)), streaming=streaming)
 
     def cell(self, load: CoreLoad) -> int:
         """Cell of a load."""

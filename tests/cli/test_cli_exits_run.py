@@ -11,6 +11,7 @@ from command import layoutsel, refused, succeed
 from trained_exits import NAMES, network_path, samples_path
 
 from layoutsel.exits import ExitMatrix, ExitPlan, Policy, load, observe, read
+from layoutsel.exits.load_table import LoadTable
 
 NAME = NAMES[0]
 NETWORK, SAMPLES = network_path(NAME), samples_path(NAME)
@@ -162,6 +163,74 @@ class TestBench:
         assert "load 25% of the first core" in text
 
 
+@pytest.fixture(scope="module")
+def adapting(made):
+    """Artifact with a table of arrangements by load, and what the command printed."""
+    file = made["net.so"].with_name("loads.so")
+    given = (NETWORK, made["exits.json"], "-o", file, "--for-loads", "--seen", made["seen.npz"])
+    return file, succeed("exits", "compile", *given, "--race", "1s", run=layoutsel)
+
+
+class TestForLoads:
+    def test_the_table_is_printed_and_kept(self, adapting):
+        file, compiled = adapting
+        document = json.loads(succeed("exits", "explain", file, "--json"))
+        by_load = document.pop("by_load")
+        plan = ExitPlan.read(document)
+        table = LoadTable.read(by_load, plan.costs)
+        assert all(factor not in (0, 1) for factor in table.factors)  # all of them are measured
+        for text in (compiled, succeed("exits", "explain", file)):
+            rows = text.split("arrangements by load")[1].splitlines()[2 : 2 + table.grid.cells]
+            for cell, row in enumerate(rows):
+                one = table.arrangements[table.chosen[cell]]
+                us = table.values_us[cell, table.chosen[cell]]
+                workers = " ".join([one.trunk, *(worker or "off" for worker in one.branches)])
+                busy = table.grid.load(cell).busy_cores
+                assert row.split() == [
+                    *(f"{busy:g} {workers} {us / 1e3:.3f} ms").split(),
+                    *f"{table.values_us[cell, table.off[cell]] / 1e3:.3f} ms".split(),
+                    f"{table.regret[cell]:.1%}",
+                ]
+
+    def test_one_load(self, adapting):
+        file, _ = adapting
+        table = json.loads(succeed("exits", "explain", file, "--json"))["by_load"]
+        cores = table["grid"]["cores"]
+        printed = json.loads(succeed("exits", "explain", file, "--load", f"cpu={cores}", "--json"))
+        assert printed["busy_cores"] == cores
+        times_us = [one["predicted_us"] for one in printed["arrangements"]]
+        assert times_us == sorted(times_us)
+        values_us = np.multiply(table["value_us"][-1], table["factors"])
+        assert times_us == pytest.approx(sorted(values_us))
+        assert [one["is_chosen"] for one in printed["arrangements"]].index(True) == 0
+        alone = [one["workers"].split()[1:] for one in printed["arrangements"] if one["is_off"]]
+        assert [set(one) for one in alone] == [{"off"}]
+
+    def test_a_plan_has_predictions_for_loads(self, made):
+        plan = ExitPlan.load(made["exits.json"])
+        printed = json.loads(
+            succeed("exits", "explain", made["exits.json"], "--load", "cpu=0", "--json")
+        )
+        best = printed["arrangements"][0]
+        assert best["predicted_us"] == pytest.approx(plan.value_us, rel=0.02)
+        assert best["measured_factor"] == 1
+        text = succeed("exits", "explain", made["exits.json"], "--load", "cpu=0.1")
+        assert "0 of" in text
+        assert "all times are predicted" in text
+
+    def test_run_and_bench_adapt(self, adapting, made):
+        file, _ = adapting
+        printed = json.loads(succeed("exits", "run", file, SAMPLES, "--json"))
+        fixed = json.loads(succeed("exits", "run", made["net.so"], SAMPLES, "--json"))
+        assert fixed["adapted"] is None
+        assert printed["adapted"]["workers"].startswith("cpu-")
+        assert "arrangement at the end, for" in succeed("exits", "run", file, SAMPLES)
+        arguments = ("bench", file, SAMPLES, "--first", "5", "--rounds", "1", "--json")
+        rows = json.loads(succeed("exits", *arguments))["arrangements"]
+        assert [row["name"] for row in rows[:2]] == ["by the load", "as compiled"]
+        assert len({row["answers"] for row in rows}) == 1
+
+
 def test_bad_input_is_one_line(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("wrong.npz", x=np.zeros((3, 5), np.float32))
@@ -176,7 +245,15 @@ def test_bad_input_is_one_line(made, tmp_path, monkeypatch):
         (("plan", NETWORK, "-o", "e.json"), "its specification has no policy"),
         (("explain", made["p.json"]), "at $.score: got an unknown field"),
         (("explain", "none.json"), "cannot read none.json"),
+        (("explain", made["exits.json"], "--load", "gpu=1"), "--load gpu=1: expected cpu="),
+        (("explain", made["exits.json"], "--load", "cpu=nan"), "--load cpu=nan: expected cpu="),
+        (("explain", made["exits.json"], "--load", "cpu=999"), "999 busy cores; expected 0 to"),
+        (("explain", made["exits.json"], "--load", "cpu=1", "--forced", "exit1"), "one of them"),
         (("compile", NETWORK, made["exits.json"], "-o", "net.bin"), ".so"),
+        (
+            ("compile", NETWORK, made["exits.json"], "-o", "n.so", "--seen", made["seen.npz"]),
+            "--seen is for the audit of --for-loads",
+        ),
         (("compile", NETWORK, made["p.json"], "-o", "net.so"), "at $.score: got an unknown field"),
         (("run", "text.so", SAMPLES), "text.so"),
         (("run", made["net.so"], "wrong.npz"), "expected float32 of shape"),
