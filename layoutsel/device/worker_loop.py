@@ -45,7 +45,7 @@ class Loop:
         for thread in self._threads:
             thread.start()
         _living.add(self)
-        _ending.add(self._threads[0])
+        _ending.update(self._threads)
 
     def put(self, job: Job) -> None:
         """Queue a job; raises :class:`RunTimeout` while an overdue run occupies the thread."""
@@ -72,7 +72,7 @@ class Loop:
             worker.join(_POLL_S)
             if (overdue := self._overdue) is not None and overdue is self._current:
                 logger.warning("%s; its thread is abandoned", self._still_busy(overdue))
-                _ending.discard(worker)
+                _ending.difference_update(self._threads)
                 return
         watch.join()
 
@@ -147,7 +147,7 @@ class Loop:
 _living: weakref.WeakSet[Loop] = weakref.WeakSet()
 """Loops to stop at exit."""
 _ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""Threads of workers, which free code and weights at their end, when their loop is gone already."""
+"""Threads of workers. The last one to end frees code and weights, when its loop is gone already."""
 _END_S = 2.0
 """Longest wait for the end of such threads, seconds."""
 
