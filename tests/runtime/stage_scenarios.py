@@ -5,6 +5,7 @@ It prints ``ok``, or what went wrong.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -69,6 +70,16 @@ def exit_while_it_runs(model, x: np.ndarray) -> str:
     return OK
 
 
+def exit_while_threads_end(model, x: np.ndarray) -> str:
+    """The last thread of a worker frees the code, so the interpreter waits for it."""
+    from layoutsel.device.worker_loop import Loop
+
+    watch = Loop._watch
+    Loop._watch = lambda loop: (watch(loop), time.sleep(0.3))
+    model.worker().run("main", {"input.0": x}).result(LIMIT_S)
+    return OK
+
+
 def too_late(model, x: np.ndarray) -> str:
     """A run that goes on beyond the limit fails, and so do those that wait; then the worker goes on."""
     worker = model.worker(limit_s=0.2)
@@ -111,7 +122,15 @@ def closed(model, x: np.ndarray) -> str:
     return OK if is_right else "not cancelled"
 
 
+def name_threads() -> None:
+    """Print the threads that have not ended; called after all of layoutsel's own functions."""
+    names = [thread.name for thread in threading.enumerate() if "layoutsel" in thread.name]
+    if names:
+        print("left:", *names)
+
+
 if __name__ == "__main__":
+    atexit.register(name_threads)
     scenario, path, inputs, *options = sys.argv[1:]
     if "no-plugin" in options:
         from tvm_passes.onednn import plugin

@@ -28,7 +28,9 @@ def saved(request, tmp_path_factory):
     return [model.save(folder / "model.so"), folder / "x.npy", *options]
 
 
-@pytest.mark.parametrize("scenario", ["fork", "exit_while_it_runs", "too_late", "closed"])
+@pytest.mark.parametrize(
+    "scenario", ["fork", "exit_while_it_runs", "exit_while_threads_end", "too_late", "closed"]
+)
 def test_scenario(saved, scenario):
     program = [sys.executable, PROGRAM, scenario, *saved]
     ran = subprocess.run(program, check=False, timeout=120, capture_output=True, text=True)
