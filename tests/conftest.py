@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,12 @@ from layoutsel.cost import adapt
 from layoutsel.cost.corrections import Adaptation
 from layoutsel.cost.learned import LearnedModel
 from layoutsel.cost.peaks import MachinePeaks, kept_name
+from layoutsel.cost.state import MachineState, state_name
 from layoutsel.device.machine import this_machine
 from layoutsel.documents import save
+
+FUTURE = time.time() + 86400
+"""Time of a file that stays new while the tests run."""
 
 # Processes that share the tests are told the width of a terminal, and commands would go by it.
 os.environ.pop("COLUMNS", None)
@@ -26,12 +32,28 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests, which stay to the end, without collections of garbage, and keep them out of all later ones.
+
+    Each compilation collects garbage, and visiting all tests and imported modules would take longer than the rest of
+    a small one.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own: nothing is taken from the user's, or left in it.
 
-    It has the machine's speed, which would be measured beside other tests, and announced as that of a busy machine; and
-    a calibration that corrects nothing, which the first compilation would make otherwise.
+    It has the machine's speed, which would be measured beside other tests, and announced as that of a busy machine; its
+    present state, which compilations would probe once a minute; and a calibration that corrects nothing, which the
+    first compilation would make otherwise.
     """
     folder = tmp_path_factory.mktemp("cache")
     home = folder / "layoutsel"
@@ -45,6 +67,9 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             cache_bytes=threads << 19,
         )
         save(peaks, home / f"{kept_name(this_machine(), threads)}.json")
+        state = home / f"{state_name(this_machine(), threads)}.json"
+        save(MachineState(compute=1.0, memory=1.0), state)
+        os.utime(state, times=(FUTURE, FUTURE))
         file = adapt.adaptation_path(this_machine().fingerprint, threads, home)
         adapt.save(Adaptation(), LearnedModel.load().version, file)
     with pytest.MonkeyPatch.context() as patch:

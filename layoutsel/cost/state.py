@@ -12,7 +12,7 @@ from pathlib import Path
 
 from layoutsel.cost.peaks import MachinePeaks, kept_name, probe
 from layoutsel.cost.probing import remembered
-from layoutsel.device.machine import this_machine
+from layoutsel.device.machine import Machine, this_machine
 from tvm_passes.errors import LayoutselError
 
 _BUDGET_S = 0.08
@@ -58,9 +58,14 @@ def machine_state(peaks: MachinePeaks, folder: Path | None = None) -> MachineSta
     LayoutselError
         If the measuring process fails.
     """
-    name = kept_name(this_machine(), peaks.threads).replace("peaks", "state")
+    name = state_name(this_machine(), peaks.threads)
     measure = partial(probed_state, peaks)
     return remembered(MachineState, name, measure, folder, lambda _, age_s: age_s < _AGE_S)
+
+
+def state_name(machine: Machine, threads: int) -> str:
+    """Name under which the state of `machine` is kept."""
+    return kept_name(machine, threads).replace("peaks", "state")
 
 
 def probed_state(peaks: MachinePeaks) -> MachineState:
