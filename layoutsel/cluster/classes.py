@@ -18,8 +18,9 @@ from layoutsel.compile.offers import Offers
 from layoutsel.compile.options import Options
 from layoutsel.compile.session import Session
 from layoutsel.compile.versions import all_versions
+from layoutsel.planning.new_plan import make_plan
 from layoutsel.planning.objectives import decide
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.values import SUM

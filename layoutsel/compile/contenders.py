@@ -21,8 +21,9 @@ from layoutsel.core.precision import OWN, PrecisionMode
 from layoutsel.device.signature import signatures
 from layoutsel.planning.alternatives import best_with
 from layoutsel.planning.contenders import contenders, narrowings
+from layoutsel.planning.new_plan import make_plan
 from layoutsel.planning.objectives import answer, objective_of, unlimited
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.trade_off import squared_error

@@ -34,9 +34,10 @@ from layoutsel.planning.hybrid import (
     without_guesses,
     without_interrupted,
 )
+from layoutsel.planning.new_plan import make_plan
 from layoutsel.planning.objectives import decide, objective_of, timed
 from layoutsel.planning.pins import apply_pins, check_offered, without_units
-from layoutsel.planning.plan import Now, Plan, Uncertainty, make_plan
+from layoutsel.planning.plan import Now, Plan, Uncertainty
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.solve import Solution
 from layoutsel.planning.value_of_information import (

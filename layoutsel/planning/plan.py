@@ -9,16 +9,15 @@ from typing import Any
 
 from layoutsel import documents
 from layoutsel.documents.saved import Fault, SavedDocument
-from layoutsel.planning.explain import Counterfactual, Explanation
+from layoutsel.planning.explain import Counterfactual
 from layoutsel.planning.gains import Gains
 from layoutsel.planning.hybrid import GUESSED
 from layoutsel.planning.makespan import Makespan
-from layoutsel.planning.objectives import objectives, state
+from layoutsel.planning.objectives import objectives
 from layoutsel.planning.old_plans import UPGRADES
-from layoutsel.planning.problem import Boundary, PlanningProblem
+from layoutsel.planning.problem import Boundary
 from layoutsel.planning.residuals import Residuals
-from layoutsel.planning.solve import Solution
-from layoutsel.planning.stages import Stage, make_stages, uses_of
+from layoutsel.planning.stages import Stage, make_stages
 from layoutsel.planning.trade_off import TradeOff
 from layoutsel.planning.values import MAKESPAN, SUM, Value
 from tvm_passes.decision import Decision, SubgraphId
@@ -294,65 +293,3 @@ class Plan(SavedDocument):
         if isinstance(values, dict) and SUM not in values:
             raise documents.DocumentError(file, f"$.values.{SUM}", "nothing", "this objective")
         return super().read(document, file=file)
-
-
-def make_plan(  # noqa: PLR0913 - the parts of a plan
-    problem: PlanningProblem,
-    solution: Solution,
-    *,
-    strategy: str,
-    machine: str,
-    versions: Mapping[str, str],
-    threads: int | None = None,
-    score_cost_us: float | None = None,
-    measured: Mapping[str, Measured] | None = None,
-    explanation: Explanation | None = None,
-    uncertainty: Uncertainty | None = None,
-) -> Plan:
-    """Make a plan of `solution`, priced by `problem`, with reasons if an `explanation` is given."""
-    cost = problem.cost(solution.decisions)
-    bounds = {**solution.bounds, SUM: solution.bound_us}
-    values, order = state(problem, solution.decisions, bounds)
-    reads, results = uses_of((node.id for node in problem.nodes), problem.tensors)
-    explained = explanation.subgraphs if explanation else ()
-    alternatives = {subgraph.id: subgraph.alternatives for subgraph in explained}
-    subgraphs = []
-    for node in problem.nodes:
-        option = node.option(solution.decisions[node.id])
-        subgraphs.append(
-            PlannedSubgraph(
-                id=node.id,
-                operators=node.operators,
-                decision=option.decision,
-                cost_us=option.cost_us,
-                spread_us=option.spread_us,
-                source=option.source,
-                names=node.names,
-                reads=reads[node.id],
-                alternatives=alternatives.get(node.id, ()),
-            )
-        )
-    return Plan(
-        schema_version=SCHEMA_VERSION,
-        model_name=problem.model_name,
-        model_hash=problem.model_hash,
-        machine=machine,
-        threads=threads,
-        versions=dict(versions),
-        strategy=strategy,
-        solver=solution.solver,
-        time_s=solution.time_s,
-        objective=problem.objective,
-        values=values,
-        score_cost_us=score_cost_us,
-        subgraphs=tuple(subgraphs),
-        boundaries=cost.boundaries,
-        declines=tuple(decline for node in problem.nodes for decline in node.declines),
-        results=results,
-        gains=explanation.gains if explanation else None,
-        uncertainty=uncertainty,
-        exact=explanation.exact if explanation else False,
-        measured=dict(measured or {}),
-        order=order,
-        shared_spread=problem.shared_spread,
-    )

@@ -14,7 +14,8 @@ from layoutsel.cluster.redistributing import distributions_of, redistribute
 from layoutsel.cluster.statistics import NodeState, Statistics
 from layoutsel.documents import DocumentError
 from layoutsel.planning.check_fits import PlanMismatch
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.new_plan import make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import ProblemError
 from layoutsel.planning.solve import solve
 from tests.cluster.clusters import cluster_of, star, two_branches

@@ -11,6 +11,7 @@ from tiers import examples
 
 from layoutsel.core.precision import REL_ERROR
 from layoutsel.cost.place import HOST
+from layoutsel.planning.new_plan import make_plan
 from layoutsel.planning.objectives import (
     OBJECTIVES,
     Answer,
@@ -21,7 +22,7 @@ from layoutsel.planning.objectives import (
     objectives,
     register,
 )
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import PlanningProblem, ProblemError
 from layoutsel.planning.solve import solve
 from layoutsel.planning.trade_off import squared_error

@@ -8,7 +8,8 @@ import pytest
 
 from layoutsel.documents import DocumentError
 from layoutsel.planning.check_fits import PlanMismatch, check_fits
-from layoutsel.planning.plan import Measured, Plan, Uncertainty, make_plan
+from layoutsel.planning.new_plan import make_plan
+from layoutsel.planning.plan import Measured, Plan, Uncertainty
 from layoutsel.planning.solve import solve
 from tests.planning.problems import graph_problem, residual_chain
 from tvm_passes.decision import Decision

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from layoutsel.planning.check_fits import check_fits
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.new_plan import make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.solve import solve
 from layoutsel.planning.stages import Stage, check_complete, make_stages
 from tests.planning.problems import graph_problem, residual_chain

@@ -9,7 +9,8 @@ import pytest
 
 from layoutsel.cost.tensor import Tensor, TensorUse
 from layoutsel.planning.attribute import attribute, predicted_again
-from layoutsel.planning.plan import Plan, make_plan
+from layoutsel.planning.new_plan import make_plan
+from layoutsel.planning.plan import Plan
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.residuals import Ran, TracedRuns
 from layoutsel.planning.solve import solve

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from layoutsel.planning.explain import explain
-from layoutsel.planning.plan import Measured, Plan, make_plan
+from layoutsel.planning.new_plan import make_plan
+from layoutsel.planning.plan import Measured, Plan
 from layoutsel.planning.problem import Option, PlanningProblem, PricedSubgraph
 from layoutsel.planning.solve import solve
 from layoutsel.report.explain_tables import candidates_table, legend, reason
