@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,10 +135,11 @@ def run(
         check_output(file)
     from layoutsel.cluster.deploying import deploy
     from layoutsel.cluster.distribution import Distributions
+    from layoutsel.documents.arrays import read_arrays
 
     document = Distributions.load(distributions)
     classes = sorted(set(document.classes.values()))
-    given = _arrays(input_)
+    given = {} if input_ is None else read_arrays(input_)
     with deploy(
         document,
         target,
@@ -179,22 +180,8 @@ def _artifacts(texts: Sequence[str], classes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _arrays(file: Path | None) -> dict[str, np.ndarray]:
-    if file is None:
-        return {}
-    import numpy as np
-
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return dict(archive.items())
-    except OSError as error:
-        raise LayoutselError(f"--input {file}: {error.strerror or error}") from error
-    except (ValueError, EOFError, AttributeError) as error:
-        raise LayoutselError(f"--input {file}: got no .npz archive: {error}") from error
-
-
 def _timed(
-    deployed: DeployedNetwork, given: dict[str, np.ndarray], repeat: int
+    deployed: DeployedNetwork, given: Mapping[str, np.ndarray], repeat: int
 ) -> dict[str, np.ndarray]:
     """Results of one request by name, after `repeat` of them; shows the times."""
     from layoutsel.runtime.samples import random_inputs
