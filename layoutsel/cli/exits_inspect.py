@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layoutsel.cli.activity import activity
+from layoutsel.cli.exits_network import SpecOption, network_of
 from layoutsel.cli.options import (
     JsonFlag,
     LimitOption,
     LinksFlag,
     ModelArgument,
     ShapeOption,
-    parse_shapes,
 )
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Version of the JSON output."""
-
-SpecOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--spec",
-        metavar="FILE",
-        help="Specification of the exits (JSON), as 'layoutsel exits inspect -o' writes it.",
-        show_default="the model's metadata, else a guess",
-    ),
-]
 
 
 def inspect(
@@ -53,17 +43,9 @@ def inspect(
     check_output(output)
     limits = parse_limits(import_limit)
     with activity() as shown:
-        shown.phase(f"importing {model}")
+        network = network_of(shown, model, spec, shape, allow_external_links, limits)
         from layoutsel.exits.inspecting import inspect
-        from layoutsel.exits.network import read
 
-        network = read(
-            model,
-            spec,
-            shapes=parse_shapes(shape),
-            allow_external_links=allow_external_links,
-            limits=limits,
-        )
         shown.phase("dividing")
         found = inspect(network, limits=limits)
     if output is not None:

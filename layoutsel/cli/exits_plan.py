@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layoutsel.cli.activity import activity
-from layoutsel.cli.exits_inspect import SpecOption
+from layoutsel.cli.exits_network import SpecOption, network_of
 from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
@@ -23,7 +23,6 @@ from layoutsel.cli.options import (
     UnitsOption,
     parse_names,
     parse_seconds,
-    parse_shapes,
 )
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
@@ -131,18 +130,10 @@ def plan(
         "limits": limits,
     }
     with activity() as shown:
-        shown.phase(f"importing {model}")
+        network = network_of(shown, model, spec, shape, allow_external_links, limits)
         from layoutsel.exits.matrix import ExitMatrix
-        from layoutsel.exits.network import read
         from layoutsel.exits.steps import plan as plan_network
 
-        network = read(
-            model,
-            spec,
-            shapes=parse_shapes(shape),
-            allow_external_links=allow_external_links,
-            limits=limits,
-        )
         chosen = policy_of(network, policy)
         observed = None if seen is None else ExitMatrix.load(seen)
         shown.phase(f"planning {network.name}")

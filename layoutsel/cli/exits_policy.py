@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layoutsel.cli.activity import activity
-from layoutsel.cli.exits_inspect import SpecOption
+from layoutsel.cli.exits_network import SpecOption, network_of
 from layoutsel.cli.options import (
     JsonFlag,
     LimitOption,
@@ -17,7 +17,6 @@ from layoutsel.cli.options import (
     ModelArgument,
     ShapeOption,
     parse_seconds,
-    parse_shapes,
 )
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
@@ -78,20 +77,12 @@ def observe(
     check_output(output)
     limits, limit_s = parse_limits(import_limit), parse_seconds(time_limit)
     with activity() as shown:
-        shown.phase(f"importing {model}")
-        from layoutsel.exits.network import read
         from layoutsel.exits.observing import observe
         from layoutsel.exits.scores import SCORES
 
         if score is not None and score not in SCORES:
             raise LayoutselError(f"--score {score}: expected one of {', '.join(SCORES)}")
-        network = read(
-            model,
-            spec,
-            shapes=parse_shapes(shape),
-            allow_external_links=allow_external_links,
-            limits=limits,
-        )
+        network = network_of(shown, model, spec, shape, allow_external_links, limits)
         shown.phase(f"computing all exits for {data}")
         seen = observe(network, data, score=score, time_limit_s=limit_s)
     seen.save(output)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layoutsel.cli.activity import activity
-from layoutsel.cli.exits_inspect import SpecOption
+from layoutsel.cli.exits_network import SpecOption, network_of
 from layoutsel.cli.options import (
     JsonFlag,
     LimitOption,
@@ -18,7 +18,6 @@ from layoutsel.cli.options import (
     ModelArgument,
     ShapeOption,
     parse_seconds,
-    parse_shapes,
 )
 from layoutsel.core.files import check_output
 from layoutsel.device.artifact_header import LEAST_BYTES, check_name
@@ -125,19 +124,11 @@ def compile_network(
     planned = ExitPlan.load(plan)
     options: dict[str, Any] = {"race_s": race_s, "verify": verify, "logs": logs, "limits": limits}
     with activity() as shown:
-        shown.phase(f"importing {model}")
+        network = network_of(shown, model, spec, shape, allow_external_links, limits)
         from layoutsel.exits.matrix import ExitMatrix
-        from layoutsel.exits.network import read
         from layoutsel.exits.steps import compile as compile_exits
         from layoutsel.exits.steps import compile_for_loads
 
-        network = read(
-            model,
-            spec,
-            shapes=parse_shapes(shape),
-            allow_external_links=allow_external_links,
-            limits=limits,
-        )
         observed = None if seen is None else ExitMatrix.load(seen)
         if for_loads:
             shown.phase("building the plan, and measuring the arrangements by load")
