@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,8 +48,6 @@ class MetricEntry:
 
     name: str
     """Name of the metric, and of the target to optimise it."""
-    unit: str
-    """Unit of its values."""
     about: str
     """Short description for the user."""
     value: Callable[[Predictor, Mix], float]
@@ -60,6 +58,11 @@ class MetricEntry:
     """True if larger values are better."""
     limits_each: bool = False
     """True if a limit concerns each placement of a mix, and not the mix as a whole."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values."""
+        return UNITS[self.name]
 
     def is_better(self, one: float, other: float) -> bool:
         """True if a value is better than another one."""
@@ -196,15 +199,11 @@ def _certain(predictor: Predictor, mix: Mix) -> float:
     return 0.0
 
 
-def _table(entries: Sequence[MetricEntry]) -> Mapping[str, MetricEntry]:
-    return {entry.name: entry for entry in entries}
-
-
-METRICS: Mapping[str, MetricEntry] = _table(
-    [
+METRICS: Mapping[str, MetricEntry] = {
+    entry.name: entry
+    for entry in (
         MetricEntry(
             name=LATENCY,
-            unit=UNITS[LATENCY],
             about="time of one request, branches at once where nodes allow it",
             value=_latency,
             spread=_latency_spread,
@@ -212,7 +211,6 @@ METRICS: Mapping[str, MetricEntry] = _table(
         ),
         MetricEntry(
             name=THROUGHPUT,
-            unit=UNITS[THROUGHPUT],
             about="requests per second when many are in progress",
             value=_throughput,
             spread=_throughput_spread,
@@ -220,7 +218,6 @@ METRICS: Mapping[str, MetricEntry] = _table(
         ),
         MetricEntry(
             name=ENERGY,
-            unit=UNITS[ENERGY],
             about="energy of one request: busy processors, and bytes on links",
             value=_energy,
             spread=_energy_spread,
@@ -228,11 +225,10 @@ METRICS: Mapping[str, MetricEntry] = _table(
         ),
         MetricEntry(
             name=MEMORY,
-            unit=UNITS[MEMORY],
             about="largest memory of a node: weights, and live tensors of one request",
             value=_memory,
             spread=_certain,
         ),
-    ]
-)
+    )
+}
 """Metrics by name."""

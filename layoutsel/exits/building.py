@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from typing import Any
 
 import layoutsel
 from layoutsel import documents
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.costs import PricedExits, priced
-from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
+from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
-from layoutsel.exits.latencies import OBJECTIVES
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.network import ExitNetwork
-from layoutsel.exits.patterns import pattern_table
+from layoutsel.exits.racing import TimedPlan, race
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load as load_compiled
-from layoutsel.runtime.samples import random_inputs
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
@@ -33,21 +27,6 @@ HEADER = "exits"
 """Entry of an artifact's header: the exit plan."""
 RACE_S = 5.0
 """Default time limit of a race, seconds."""
-_PATTERNS = 15
-"""Maximum number of patterns that a race measures: all of those of four exits."""
-_ROUNDS = 41
-"""Number of rounds of a race."""
-Name = TypeVar("Name", bound=Hashable)
-"""Name of a contender."""
-
-
-class TimedPlan(NamedTuple):
-    """Measured objective of an arrangement."""
-
-    us: float
-    """Objective of the median times of all patterns, microseconds."""
-    p95_us: float
-    """Objective that 5 % of the rounds exceed, microseconds."""
 
 
 def compiled_for(
@@ -167,70 +146,6 @@ def build(
     return chosen
 
 
-def race(models: Mapping[str, ExitModel], plan: ExitPlan, limit_s: float) -> dict[str, TimedPlan]:
-    """Time models in alternation, and return the objective of each by name.
-
-    Exits are sure as in the observed patterns, whatever the inputs are.
-
-    Parameters
-    ----------
-    models
-        Models of one network.
-    plan
-        Observed patterns and objective.
-    limit_s
-        Time limit, seconds; one round is always completed.
-    """
-    inputs = random_inputs(next(iter(models.values())).compiled.inputs)
-    runs = {name: partial(model.forced, inputs=inputs) for name, model in models.items()}
-    return timed_in_turns(runs, plan, limit_s)
-
-
-def timed_in_turns(
-    runs: Mapping[Name, Callable[[tuple[int, ...]], ExitAnswer]], plan: ExitPlan, limit_s: float
-) -> dict[Name, TimedPlan]:
-    """Time answers in alternation, and return the objective of each by name.
-
-    Every round has all patterns once, which count as often as they were observed. Samples of rare
-    patterns beyond the limit count as those of which no exit is sure.
-
-    Parameters
-    ----------
-    runs
-        Functions that answer a request as if exactly the given exits were sure.
-    plan
-        Observed patterns and objective.
-    limit_s
-        Time limit, seconds; one round is always completed.
-    """
-    sure, samples = pattern_table(plan.patterns[:_PATTERNS], len(plan.exits))
-    samples[-1] += sum(one.samples for one in plan.patterns[_PATTERNS:])
-    patterns = [tuple(map(int, np.flatnonzero(row[:-1]))) for row in sure]
-    times: dict[Name, list[list[float]]] = {name: [] for name in runs}
-    end_s = time.monotonic() + limit_s
-    for number in range(_ROUNDS):
-        if number and time.monotonic() > end_s:
-            break
-        for name, run in runs.items():
-            times[name].append([run(one).us for one in patterns])
-    value = OBJECTIVES[plan.objective]
-    return {
-        name: TimedPlan(
-            us=value(np.median(rows, axis=0), samples),
-            p95_us=float(np.quantile([value(np.array(row), samples) for row in rows], 0.95)),
-        )
-        for name, rows in times.items()
-    }
-
-
-def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
-    return ExitRace(
-        times_us={name: one.us for name, one in times.items()},
-        p95_us={name: one.p95_us for name, one in times.items()},
-        kept=kept,
-    )
-
-
 def model_of(
     compiled: CompiledModel,
     plan: ExitPlan,
@@ -291,6 +206,14 @@ def load(path: str | Path, *, limit_s: float = LIMIT_S) -> ExitModel:
     """
     compiled = load_compiled(path)
     return model_of(compiled, plan_in(compiled.header, str(path)), limit_s=limit_s)
+
+
+def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
+    return ExitRace(
+        times_us={name: one.us for name, one in times.items()},
+        p95_us={name: one.p95_us for name, one in times.items()},
+        kept=kept,
+    )
 
 
 def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:

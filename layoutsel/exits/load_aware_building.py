@@ -20,7 +20,6 @@ from layoutsel.exits.building import (
     compiled_for,
     model_of,
     plan_in,
-    timed_in_turns,
 )
 from layoutsel.exits.controller import PlanController
 from layoutsel.exits.costs import PricedExits
@@ -33,6 +32,7 @@ from layoutsel.exits.loaded_costs import loaded_costs
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.planner import ExitProblem
+from layoutsel.exits.racing import timed_in_turns
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load as load_compiled
 from layoutsel.runtime.samples import random_inputs

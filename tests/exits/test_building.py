@@ -17,19 +17,17 @@ from layoutsel.errors import LayoutselError
 from layoutsel.exits import building
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.building import (
-    TimedPlan,
     build,
     compiled_for,
     load,
     model_of,
     profiled,
-    race,
-    timed_in_turns,
 )
 from layoutsel.exits.costs import host_workers, priced
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
+from layoutsel.exits.racing import TimedPlan, race, timed_in_turns
 from layoutsel.planning.check_fits import PlanMismatch
 
 NAME = "cascade"
