@@ -27,12 +27,13 @@ from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.load_aware import LoadAwareModel
 from layoutsel.exits.load_grid import LoadGrid
-from layoutsel.exits.load_table import CostsAt, LoadTable, make_table
+from layoutsel.exits.load_table import LoadTable
 from layoutsel.exits.loaded_costs import loaded_costs
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.planner import ExitProblem
 from layoutsel.exits.racing import timed_in_turns
+from layoutsel.exits.table_planning import CostsAt, make_table
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load as load_compiled
 from layoutsel.runtime.samples import random_inputs
@@ -58,7 +59,7 @@ def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -
     costs_at
         Times of the network by load; if None, estimates on top of the plan's costs.
     **options
-        Options of :func:`~layoutsel.exits.load_table.make_table`.
+        Options of :func:`~layoutsel.exits.table_planning.make_table`.
 
     Raises
     ------

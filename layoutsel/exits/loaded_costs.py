@@ -12,7 +12,7 @@ from layoutsel.core.workload import Cost
 from layoutsel.cost.slowdown import LEARNED, LoadedRun, shipped_slowdown
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.exits.arrangement import ExitCosts, WorkerKind
-from layoutsel.exits.load_table import CostsAt
+from layoutsel.exits.table_planning import CostsAt
 
 Stages: TypeAlias = tuple[tuple[float, ...], ...]
 """Times of the sub-graphs of stages, microseconds."""

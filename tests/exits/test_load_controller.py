@@ -13,8 +13,9 @@ from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import LoadMonitor
 from layoutsel.exits.controller import SAMPLES, PlanController
 from layoutsel.exits.load_grid import LoadGrid
-from layoutsel.exits.load_table import LoadTable, make_table
+from layoutsel.exits.load_table import LoadTable
 from layoutsel.exits.loaded_costs import loaded_costs
+from layoutsel.exits.table_planning import make_table
 
 IDLE, BUSY = CoreLoad.idle(2), CoreLoad(busy=(1.0, 0.0))
 

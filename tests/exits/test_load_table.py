@@ -20,10 +20,11 @@ from layoutsel.errors import LayoutselError
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
 from layoutsel.exits.costs import host_workers
 from layoutsel.exits.load_grid import LoadGrid
-from layoutsel.exits.load_table import LoadTable, LoadTableError, _cover, make_table
+from layoutsel.exits.load_table import LoadTable, LoadTableError
 from layoutsel.exits.loaded_costs import loaded_costs
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem
+from layoutsel.exits.table_planning import _cover, make_table
 
 
 def two_core_costs(scale: float = 100.0) -> ExitCosts:
