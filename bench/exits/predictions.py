@@ -10,9 +10,10 @@ Requests follow one another without a pause.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,21 @@ from layoutsel.device.load_generators import generating
 from layoutsel.device.machine import this_machine
 from layoutsel.device.threads import available_cores
 from layoutsel.exits.comparing import contenders
-from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.executor import ExitAnswer, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.latencies import LatencyModel
 from layoutsel.exits.loaded_costs import loaded_costs
+from layoutsel.exits.matrix import ExitMatrix
+from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.patterns import SurePattern, patterns_of
+from layoutsel.exits.policy import Policy
 from layoutsel.exits.samples import Samples, read_samples
 
 LOADS: Mapping[str, tuple[BusyProcess, ...]] = {
     "idle": (),
     "one core busy": (BusyProcess(core=0, kind=COMPUTE),),
     "both cores busy": (BusyProcess(core=0, kind=COMPUTE), BusyProcess(core=1, kind=COMPUTE)),
+    "one core half busy": (BusyProcess(core=0, kind=COMPUTE, duty=0.5),),
     "both cores half busy": (
         BusyProcess(core=0, kind=COMPUTE, duty=0.5),
         BusyProcess(core=1, kind=COMPUTE, duty=0.5),
@@ -46,22 +51,32 @@ QUANTILES = {"p50_us": 0.5, "p95_us": 0.95}
 TURN_S = 0.4
 """Shortest turn of one arrangement: a hundred time slices of the scheduler."""
 WARM_UP = 20
-LIMIT_S = 60.0
 
 
-def turn(model: ExitModel, samples: Samples, turn_s: float) -> list[float]:
-    """Times of answers to all samples, several times over until the turn has lasted long enough, microseconds."""
-    for inputs in samples.inputs[:WARM_UP]:
-        model(*inputs)
-    times, end_s = [], time.perf_counter() + turn_s
-    limit_s = time.perf_counter() + LIMIT_S
-    while time.perf_counter() < end_s:
-        for inputs in samples.inputs:
-            start_s = time.perf_counter()
-            model(*inputs)
-            times.append(1e6 * (time.perf_counter() - start_s))
-            if times[-1] and time.perf_counter() > limit_s:
-                return times
+def read_policy(folder: Path) -> tuple[ExitNetwork, Policy, ExitMatrix]:
+    """Network of a folder, its policy for a loss of at most 1 %, and the observations for its plan."""
+    network = exits.read(folder / "net.onnx")
+    seen = exits.observe(network, folder / "tune.npz")
+    proof = exits.observe(network, folder / "certify.npz")
+    policy = exits.calibrate(seen, max_drop=0.01, confidence=0.95, proof=proof)
+    return network, policy, seen
+
+
+def turn(
+    answer: Callable[..., ExitAnswer], samples: Iterator[Sequence[np.ndarray]], turn_s: float
+) -> list[float]:
+    """Times of answers to the next samples for some time, after a warm-up, microseconds."""
+    for inputs in itertools.islice(samples, WARM_UP):
+        answer(*inputs)
+    times: list[float] = []
+    end_s = time.perf_counter() + turn_s
+    for inputs in samples:
+        start_s = time.perf_counter()
+        answer(*inputs)
+        ended_s = time.perf_counter()
+        times.append(1e6 * (ended_s - start_s))
+        if ended_s > end_s:
+            break
     return times
 
 
@@ -70,9 +85,11 @@ def measured(
 ) -> dict[str, dict[str, float]]:
     """Mean, median and 95th percentile of all arrangements, and half the interquartile range of the turns' means."""
     times: dict[str, list[list[float]]] = {name: [] for name in models}
+    # A turn goes on with the samples where the arrangement's last one ended.
+    streams = {name: itertools.cycle(samples.inputs) for name in models}
     for _ in range(turns):
         for name, model in models.items():
-            times[name].append(turn(model, samples, turn_s))
+            times[name].append(turn(model, streams[name], turn_s))
     found = {}
     for name, some in times.items():
         means = [float(np.mean(one)) for one in some]
@@ -89,10 +106,7 @@ def rows_of(
     folder: Path, turns: int, turn_s: float, count: int, loads: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Rows of one network: one for each load and arrangement."""
-    network = exits.read(folder / "net.onnx")
-    seen = exits.observe(network, folder / "tune.npz")
-    proof = exits.observe(network, folder / "certify.npz")
-    policy = exits.calibrate(seen, max_drop=0.01, confidence=0.95, proof=proof)
+    network, policy, seen = read_policy(folder)
     plan = exits.plan(network, policy, seen)
     with tempfile.TemporaryDirectory() as made:
         path = Path(made) / "net.so"

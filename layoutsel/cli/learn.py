@@ -74,10 +74,9 @@ def train(
     terminal.show(table)
     terminal.show_text(f"cost model {model.version} written to {folder}")
     if slowdown is not None:
-        card = slowdown.card
         terminal.show_text(
-            f"slowdowns by load: {card.samples} samples, mean error {100 * card.mape:.1f} % on "
-            "loads that were left out"
+            f"slowdowns by load: {slowdown.samples} samples, mean error "
+            f"{100 * slowdown.mape:.1f} % on loads that were left out"
         )
 
 

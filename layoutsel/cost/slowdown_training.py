@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from layoutsel.core.workload import Estimate
-from layoutsel.cost import slowdown
-from layoutsel.cost.boosters import BoosterPair
-from layoutsel.cost.samples import LoadSample, noise_weight
-from layoutsel.cost.slowdown import LoadedRun, Slowdown, SlowdownCard
-from layoutsel.cost.training import FEWEST, Table, TrainingOptions, constraints, fit_part
+from layoutsel.cost.samples import LoadSample
+from layoutsel.cost.slowdown import LoadedRun, Slowdown, Waits
+from layoutsel.cost.training import FEWEST
 from tvm_passes.errors import LayoutselError
 
-OPTIONS = TrainingOptions(rounds=100, quantile_rounds=40, depth=3, rate=0.05, least_weight=8.0)
-"""Hyperparameters for a few features and about a thousand samples."""
+_START = Waits(crowd=0.1, even=0.5, wait_us=1000.0, half_us=10.0, power=2.0)
+"""Coefficients from which the fit begins."""
+_LEAST = Waits(crowd=1e-3, even=1e-3, wait_us=1.0, half_us=0.1, power=0.5)
+_MOST = Waits(crowd=1.0, even=2.0, wait_us=1e5, half_us=1e3, power=5.0)
+"""Ranges of the coefficients."""
+_OUTLIER = 0.3
+"""Error of a logarithm from which on samples count less than by its square."""
 
 
 def run_of(sample: LoadSample) -> LoadedRun:
@@ -24,39 +29,26 @@ def run_of(sample: LoadSample) -> LoadedRun:
     return LoadedRun.of(cost, sample.conditions, sample.conditions)
 
 
-def fit_waits(samples: Sequence[LoadSample]) -> tuple[float, ...]:
-    """Fit the coefficients of :func:`~layoutsel.cost.slowdown.wait_terms` by ridge regression."""
+def fit_waits(samples: Sequence[LoadSample]) -> Waits:
+    """Fit the coefficients by least squares of logarithms."""
     runs = [run_of(sample) for sample in samples]
-    terms = np.array([slowdown.wait_terms(run) for run in runs])
-    _, shares = slowdown.table(runs)
-    targets = np.log([sample.us / sample.idle_us for sample in samples]) - shares
-    found = np.linalg.solve(terms.T @ terms + np.eye(terms.shape[1]), terms.T @ targets)
-    return tuple(round(max(float(one), 0.0), 4) for one in found)
+    names = list(asdict(_START))
+    start, least, most = (np.log([*asdict(one).values()]) for one in (_START, _LEAST, _MOST))
+
+    def waits(values: np.ndarray) -> Waits:
+        return Waits(**dict(zip(names, map(float, np.exp(values)), strict=True)))
+
+    targets = np.log([sample.us / sample.idle_us for sample in samples])
+
+    def errors(values: np.ndarray) -> np.ndarray:
+        model = waits(values)
+        return np.array([model.log_factor(run) for run in runs]) - targets
+
+    found = least_squares(errors, start, bounds=(least, most), loss="soft_l1", f_scale=_OUTLIER)
+    return Waits(**{name: round(value, 4) for name, value in asdict(waits(found.x)).items()})
 
 
-def slowdown_table(samples: Sequence[LoadSample], waits: Sequence[float]) -> Table:
-    """Make the training table of samples; those of one load form a group.
-
-    Parameters
-    ----------
-    samples
-        Samples.
-    waits
-        Coefficients of :func:`fit_waits`.
-    """
-    rows, margins = slowdown.table([run_of(sample) for sample in samples], waits)
-    return Table(
-        rows,
-        margins,
-        np.log([sample.us / sample.idle_us for sample in samples]),
-        np.array([noise_weight(sample.us, sample.spread_us) for sample in samples]),
-        np.array([sample.spread_us / sample.us for sample in samples]),
-        tuple(str(sample.conditions.load) for sample in samples),
-        constraints(slowdown.NAMES, slowdown.MONOTONE),
-    )
-
-
-def train_slowdown(samples: Sequence[LoadSample], options: TrainingOptions = OPTIONS) -> Slowdown:
+def train_slowdown(samples: Sequence[LoadSample]) -> Slowdown:
     """Train a model of slowdowns.
 
     Raises
@@ -68,18 +60,34 @@ def train_slowdown(samples: Sequence[LoadSample], options: TrainingOptions = OPT
         raise LayoutselError(
             f"got {len(samples)} samples under load; expected at least {FEWEST} to train on"
         )
-    waits = fit_waits(samples)
-    boosters, errors = fit_part(slowdown_table(samples, waits), options)
-    pair = BoosterPair(boosters.point, boosters.quantiles)
+    left_out = _left_out(samples)
+    is_serial = np.array([run_of(sample).is_serial for sample in samples])
+    is_busy = np.array([max(run_of(sample).demands, default=0.0) > 0 for sample in samples])
     return Slowdown(
-        card=SlowdownCard(
-            format_version=slowdown.FORMAT_VERSION,
-            version=slowdown.hash_of(pair),
-            features=slowdown.NAMES,
-            waits=waits,
-            samples=len(samples),
-            machines=tuple(sorted({one.provenance.profile.machine.fingerprint for one in samples})),
-            mape=round(float(np.mean(np.abs(np.expm1(-errors)))), 4),
-        ),
-        boosters=pair,
+        waits=fit_waits(samples),
+        serial_error=_half_range(left_out[is_serial & is_busy]),
+        error=_half_range(left_out[~is_serial]),
+        samples=len(samples),
+        machines=tuple(sorted({one.provenance.profile.machine.fingerprint for one in samples})),
+        mape=round(float(np.mean(np.abs(np.expm1(left_out)))), 4),
     )
+
+
+def _left_out(samples: Sequence[LoadSample]) -> np.ndarray:
+    """Predicted less measured logarithms of the samples of each load, by models of the others."""
+    loads = [str(sample.conditions.load) for sample in samples]
+    found = np.zeros(len(samples))
+    for load in dict.fromkeys(loads):
+        others = [one for one, of in zip(samples, loads, strict=True) if of != load] or samples
+        waits = fit_waits(others)
+        for number in [n for n, of in enumerate(loads) if of == load]:
+            one = samples[number]
+            found[number] = waits.log_factor(run_of(one)) - np.log(one.us / one.idle_us)
+    return found
+
+
+def _half_range(errors: np.ndarray) -> float:
+    """Half the interquartile range; 0 of nothing."""
+    if not len(errors):
+        return 0.0
+    return round(float(np.subtract(*np.percentile(errors, [75, 25])) / 2), 4)

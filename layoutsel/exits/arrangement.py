@@ -49,6 +49,13 @@ class ExitCosts:
 
     An arrangement on one worker runs on the caller's thread, without it.
     """
+    waiting: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
+    """Share of its time that a worker waits for its cores, below 1; 0 if absent.
+
+    It is part of the times of the worker's stages. Most short requests meet no wait at all.
+    """
+    wait_us: float = field(default=0.0, metadata=documents.OPTIONAL)
+    """Length of one such wait, microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

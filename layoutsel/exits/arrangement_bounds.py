@@ -15,7 +15,7 @@ import numpy as np
 
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import Arrangement
-from layoutsel.exits.latencies import OBJECTIVES, LatencyModel
+from layoutsel.exits.latencies import LatencyModel
 from layoutsel.exits.simulate import stage_pieces
 
 _MARGIN = 1 - 1e-9
@@ -93,7 +93,7 @@ class ArrangementBounds:
             self._model.may_answer, self._least_us(trunk, decided, options), math.nan
         )
         times_us = self._lower(least_us, self._model.sure, len(decided))
-        return OBJECTIVES[objective](times_us, self._model.samples)
+        return self._model.fold_us(objective, times_us, trunk)
 
     def _least_us(
         self,

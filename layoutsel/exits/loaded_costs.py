@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeAlias
 
 from layoutsel.core.workload import Cost
-from layoutsel.cost.slowdown import LEARNED, LoadedRun, shipped_slowdown
+from layoutsel.cost.slowdown import LEARNED, SLICE_US, LoadedRun, shipped_slowdown
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.exits.arrangement import ExitCosts, WorkerKind
 from layoutsel.exits.table_planning import CostsAt
@@ -34,6 +34,9 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
 
     Workers have the least busy cores, but the second of two equal ones has the busiest. Where two
     workers would share cores, the smaller one has the next ones while the other computes.
+
+    One thread waits for whole time slices. Several threads wait a little in every run, so that
+    their waits count as slower work.
     """
     kinds = {kind.name: kind for kind in costs.workers}
     seconds = {one for n, one in enumerate(costs.workers) if _like(one, costs.workers[:n])}
@@ -51,12 +54,25 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
             pair = f"{one}|{other}"
             factor = left.total_us / max(alone[one].total_us, 1e-9)
             beside[pair] = factor * costs.slowdown.get(pair, 1.0)
+    request = _priced([costs.request_us], load, 1, range(1))
     return replace(
         costs,
+        request_us=request[0],
         trunk_us={name: alone[name].trunk_us for name in costs.trunk_us},
         branch_us={name: alone[name].branch_us for name in costs.branch_us},
         slowdown=dict(costs.slowdown) | beside,
+        waiting={
+            name: waiting
+            for name, one in alone.items()
+            if kinds[name].threads == 1
+            and (waiting := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
+        },
+        wait_us=SLICE_US,
     )
+
+
+def _total_us(costs: ExitCosts, worker: str) -> float:
+    return sum(map(sum, (*costs.trunk_us[worker], *costs.branch_us[worker])))
 
 
 def _like(kind: WorkerKind, others: Sequence[WorkerKind]) -> bool:
@@ -77,17 +93,21 @@ class _Slowed:
 
 def _slowed(costs: ExitCosts, load: CoreLoad, kind: WorkerKind, ranks: range) -> _Slowed:
     """Price every sub-graph on cores, which are given by their rank from the least busy one."""
-    ranked = sorted(range(len(load.busy)), key=load.busy.__getitem__)
-    cores = tuple(ranked[rank] for rank in ranks)
     parts = costs.trunk_us[kind.name], costs.branch_us[kind.name]
-    runs = [
-        LoadedRun(cost=Cost.timed(us, 0.0, LEARNED), threads=kind.threads, cores=cores, load=load)
-        for stages in parts
-        for stage in stages
-        for us in stage
-    ]
-    times = iter(cost.us for cost in shipped_slowdown().applied(runs))
+    idle_us = [us for stages in parts for stage in stages for us in stage]
+    times = iter(_priced(idle_us, load, kind.threads, ranks))
     trunk, branch = (
         tuple(tuple(itertools.islice(times, len(stage))) for stage in stages) for stages in parts
     )
     return _Slowed(trunk, branch)
+
+
+def _priced(idle_us: Sequence[float], load: CoreLoad, threads: int, ranks: range) -> list[float]:
+    """Times under a load, microseconds, on cores by their rank."""
+    ranked = sorted(range(len(load.busy)), key=load.busy.__getitem__)
+    cores = tuple(ranked[rank] for rank in ranks)
+    runs = [
+        LoadedRun(cost=Cost.timed(us, 0.0, LEARNED), threads=threads, cores=cores, load=load)
+        for us in idle_us
+    ]
+    return [cost.us for cost in shipped_slowdown().applied(runs)]

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -21,7 +21,7 @@ from layoutsel.device.worker_machines import Machines
 from layoutsel.exits.arrangement import Arrangement, ExitCosts, WorkerKind
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.policy import Policy
-from layoutsel.exits.simulate import TRUNK, ExitSimulator
+from layoutsel.exits.simulate import BRANCH, TRUNK, ExitSimulator
 from layoutsel.exits.switches import median_handover_us
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.compiled import CompiledModel
@@ -121,10 +121,11 @@ def _on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> _OnO
         runs: dict[AskedExit | None, Callable[[], object]] = {
             one: partial(_ask, model, inputs, one) for one in asked
         }
-        runs[None] = _trunk_alone(compiled, kind.threads, inputs)
+        # The shortest of the requests is the least disturbed by other work.
+        short = min(asked, key=lambda one: sum(_stages_of(one, costs)))
+        runs[None] = _stages_alone(compiled, kind.threads, inputs, _names_of(short, costs))
         times_us = _medians_us(runs)
-    off = AskedExit(_with(kind.name, costs, ()), len(costs.needs))
-    request_us = max(0.0, times_us[off] - times_us[None])
+    request_us = max(0.0, times_us[short] - times_us[None])
     left_us = {one: times_us[one] - request_us for one in asked}
     return _OnOne(request_us, *stage_times(costs, kind.name, left_us))
 
@@ -202,6 +203,13 @@ def _stages_of(asked: AskedExit, costs: ExitCosts) -> tuple[bool, ...]:
     return (*trunk, *branches)
 
 
+def _names_of(asked: AskedExit, costs: ExitCosts) -> set[str]:
+    """Names of the stages that a request to one worker runs."""
+    last = len(costs.needs)
+    names = [f"{TRUNK}{n}" for n in range(last + 1)] + [f"{BRANCH}{n}" for n in range(last)]
+    return {name for name, runs in zip(names, _stages_of(asked, costs), strict=True) if runs}
+
+
 def _model(
     costs: ExitCosts, compiled: CompiledModel, arrangements: Mapping[Arrangement, None]
 ) -> ExitModel:
@@ -225,13 +233,13 @@ def _ask(model: ExitModel, inputs: Sequence[np.ndarray], asked: AskedExit) -> No
     model.forced(sure, inputs, asked.arrangement)
 
 
-def _trunk_alone(
-    compiled: CompiledModel, threads: int, inputs: Sequence[np.ndarray]
+def _stages_alone(
+    compiled: CompiledModel, threads: int, inputs: Sequence[np.ndarray], names: Collection[str]
 ) -> Callable[[], object]:
-    """Function that runs the trunk's stages, without a request."""
+    """Function that runs some stages, without a request."""
     caller = compiled.caller(threads=threads)
-    trunk = [n for n, one in enumerate(compiled.stages) if one.name.startswith(TRUNK)]
-    chain = StageChain.of(compiled.stages, trunk)
+    numbers = [n for n, one in enumerate(compiled.stages) if one.name in names]
+    chain = StageChain.of(compiled.stages, numbers)
     named = {f"input.{n}": value for n, value in enumerate(inputs)}
     tensors = [to_tensor(named[one.name]) for one in chain.inputs]
     return partial(caller.run, caller.function(chain), *tensors)

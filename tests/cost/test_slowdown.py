@@ -18,6 +18,7 @@ from layoutsel.cost.slowdown import (
     ESTIMATE,
     LoadedRun,
     Slowdown,
+    Waits,
     fair_share,
     shipped_slowdown,
 )
@@ -33,19 +34,19 @@ LOADS = [
 ]
 
 
-def law(load: CoreLoad, cores: tuple[int, ...]) -> float:
-    """Slowdown by a made-up law: unfair shares of the busiest core, and streams that disturb all."""
-    return 1 + min(3 * max(load.busy[core] for core in cores), 2.0) + 0.1 * load.streaming
+LAW = Waits(crowd=0.3, even=0.8, wait_us=1500.0, half_us=20.0, power=1.5)
+"""Made-up coefficients."""
 
 
 def sample(work, load: CoreLoad, cores: tuple[int, ...], noise: float = 1.0) -> LoadSample:
     idle_us = work.flops / 1e5
+    law = np.exp(LAW.log_factor(run(load, us=idle_us, threads=len(cores), cores=cores)))
     return LoadSample(
         model="net",
         workload=work,
         decision=Decision(unit="cpu", layout="NHWC"),
         conditions=Conditions(threads=len(cores), cores=cores, load=load),
-        us=idle_us * law(load, cores) * noise,
+        us=idle_us * float(law) * noise,
         spread_us=0.01 * idle_us,
         idle_us=idle_us,
         runs=10,
@@ -84,12 +85,15 @@ def test_it_learns_the_law_on_loads_that_were_left_out(samples):
     held = LOADS[4]
     model = train_slowdown([one for one in samples if one.conditions.load != held])
     asked = [one for one in samples if one.conditions.load == held]
-    factors, widths = model.factors([run_of(one) for one in asked])
-    truth = np.array([law(held, one.conditions.cores) for one in asked])
-    assert np.mean(np.abs(factors / truth - 1)) < 0.1
-    estimates, _ = ESTIMATE.factors([run_of(one) for one in asked])
-    assert np.mean(np.abs(factors / truth - 1)) < 0.5 * np.mean(np.abs(estimates / truth - 1))
-    assert (widths > 0).all()
+    runs = [run_of(one) for one in asked]
+    factors, widths = model.factors(runs)
+    truth = np.exp([LAW.log_factor(one) for one in runs])
+    assert np.mean(np.abs(factors / truth - 1)) < 0.05
+    estimates, _ = ESTIMATE.factors(runs)
+    assert np.mean(np.abs(factors / truth - 1)) < 0.3 * np.mean(np.abs(estimates / truth - 1))
+    # The noise of the samples is 3 % in standard deviation, 2 % in half its interquartile range.
+    assert ((widths > 0.005) & (widths < 0.05)).all()
+    assert model.mape < 0.05
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,13 +140,13 @@ def test_two_threads_beside_one_busy_process_wait_for_the_slower(model):
 
 
 def test_short_runs_of_two_threads_wait_most_beside_a_free_core():
-    """As recorded: some tenfold and fivefold there, threefold with both cores busy."""
+    """As recorded: some sixtyfold and threefold there, threefold to fourfold with both busy."""
     one, both = (CoreLoad(busy=busy, streaming=0.0) for busy in ((1.0, 0.0), (1.0, 1.0)))
     short, long = (
         [shipped_slowdown().factors([run(load, us=us)])[0][0] for load in (one, both)]
         for us in (10.0, 1000.0)
     )
-    assert short[0] > 3 * long[0] > 10
+    assert short[0] > 10 * long[0] > 20
     assert all(2 < factors[1] < 5 for factors in (short, long))
 
 
@@ -170,7 +174,7 @@ def test_a_batch_gives_the_answers_of_single_questions(model):
 
 
 def test_training_is_deterministic(samples, trained):
-    assert train_slowdown(samples).card == trained.card
+    assert train_slowdown(samples) == trained
 
 
 def test_too_few_samples_are_one_error(samples):
@@ -180,36 +184,23 @@ def test_too_few_samples_are_one_error(samples):
 
 def test_a_saved_model_predicts_the_same(trained, tmp_path):
     trained.save(tmp_path)
-    again = Slowdown.load(tmp_path)
-    runs = [run(load) for load in LOADS]
-    assert again.card == trained.card
-    assert again.applied(runs) == trained.applied(runs)
+    assert Slowdown.load(tmp_path) == trained
 
 
-def cut(folder):
-    file = folder / "point.ubj.xz"
-    file.write_bytes(file.read_bytes()[:-20])
-
-
-def exchange(folder):
-    (folder / "point.ubj.xz").write_bytes((folder / "quantiles.ubj.xz").read_bytes())
-
-
-def remove(folder):
-    (folder / "quantiles.ubj.xz").unlink()
-
-
-def rename_feature(folder):
-    file = folder / "model.json"
-    card = json.loads(file.read_text())
-    file.write_text(json.dumps({**card, "features": ["weather", *card["features"][1:]]}))
-
-
-@pytest.mark.parametrize("damage", [cut, exchange, remove, rename_feature])
-def test_a_damaged_model_is_one_error(trained, tmp_path, damage):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 1}, "got 1; expected"),
+        ({"waits": {"crowd": 0.1}}, "waits"),
+        ({"error": "large"}, "error: got"),
+    ],
+    ids=str,
+)
+def test_a_damaged_model_is_one_error(trained, tmp_path, change, message):
     trained.save(tmp_path)
-    damage(tmp_path)
-    with pytest.raises(LayoutselError, match=f"{tmp_path}.*model of slowdowns"):
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(LayoutselError, match=f"{file}.*{message}"):
         Slowdown.load(tmp_path)
 
 

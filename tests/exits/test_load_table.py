@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_exit_planner import every, problems, replayed
 
 from layoutsel import documents
+from layoutsel.cost.slowdown import SLICE_US
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.documents import DocumentError
 from layoutsel.errors import LayoutselError
@@ -44,6 +45,7 @@ def two_core_costs(scale: float = 100.0) -> ExitCosts:
         trunk_us=stages((3, 3, 4)),
         branch_us=stages((2, 2)),
         needs=((), ()),
+        request_us=20.0,
         handover_us={f"{a}>{b}": (20.0, 20.0) for a, b in pairs},
         slowdown={f"{a}|{b}": 1.1 for a, b in pairs},
     )
@@ -252,7 +254,7 @@ def test_impossible_grids(change):
 def test_costs_grow_with_the_load():
     costs = two_core_costs()
     at = loaded_costs(costs)
-    assert at(CoreLoad.idle(2)) == costs
+    assert at(CoreLoad.idle(2)) == replace(costs, wait_us=SLICE_US)
     one = at(CoreLoad(busy=(1.0, 0.0)))
     # The first worker of one core has the free one; the second, and two threads, meet the load.
     assert one.trunk_us["cpu-1"] == costs.trunk_us["cpu-1"]
@@ -260,6 +262,10 @@ def test_costs_grow_with_the_load():
     assert one.trunk_us["cpu-2"][0][0] > 4 * costs.trunk_us["cpu-2"][0][0]
     assert one.trunk_us["cpu-1b"][0][0] == pytest.approx(2 * costs.trunk_us["cpu-1"][0][0], rel=0.2)
     assert one.slowdown == costs.slowdown
+    # The second worker waits for its core half of the time; several threads count as slower.
+    assert one.waiting == {"cpu-1b": pytest.approx(0.5, abs=0.1)}
+    both = at(CoreLoad(busy=(1.0, 1.0)))
+    assert both.request_us == pytest.approx(2 * costs.request_us, rel=0.3)
     off = Arrangement(trunk="cpu-1", branches=(None, None))
     table = make_table(two_core_problem(), at, LoadGrid.of_host(2))
     assert off in table.arrangements
