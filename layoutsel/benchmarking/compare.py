@@ -108,6 +108,8 @@ class ComparisonSettings:
     """Compiled model for the engine layoutsel; compiled first if None."""
     tuning_trials: int = 2000
     """MetaSchedule trials of ``tvm-tuned`` for a model; 2000 take about an hour on two cores."""
+    tuning_log: Path | None = None
+    """Folder that keeps the trials of ``tvm-tuned``, so that several comparisons share them."""
     allow_external_links: bool = False
     """True if links among a model's external data may lead out of its folder."""
 
@@ -193,6 +195,7 @@ def _job(file: Path, workdir: Path, settings: ComparisonSettings) -> EngineJob:
         options=settings.options,
         artifact=settings.artifact,
         tuning_trials=settings.tuning_trials,
+        tuning_log=settings.tuning_log,
     )
 
 

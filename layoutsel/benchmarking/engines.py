@@ -39,6 +39,8 @@ class EngineJob:
     """Compiled model for the engine layoutsel; compiled first if None."""
     tuning_trials: int = 0
     """MetaSchedule trials of ``tvm-tuned`` for the whole model."""
+    tuning_log: Path | None = None
+    """Folder that keeps these trials; a later job runs those that are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +145,26 @@ def _prepare_tvm(job: EngineJob, *, trials: int = 0) -> None:
     from layoutsel.runtime.linking import export_library
     from tvm_passes.cpu import host_target
 
-    module = import_model(job.model).module
-    target = host_target()
+    imported = import_model(job.model)
+    module, target = imported.module, host_target()
     if trials:
+        log = (job.tuning_log or job.workdir) / f"metaschedule-{imported.content_hash[:16]}"
+        log.mkdir(parents=True, exist_ok=True)
+        missing = max(0, trials - _trials_in(log))
         tune = relax.get_pipeline(
-            "static_shape_tuning", total_trials=trials, target=target, work_dir=str(job.workdir)
+            "static_shape_tuning", total_trials=missing, target=target, work_dir=str(log)
         )
         module = tune(module)
     export_library(tvm.compile(module, target), job.workdir / "tvm.so")
+
+
+def _trials_in(log: Path) -> int:
+    """Number of trials in a folder of MetaSchedule, which writes a line for each."""
+    records = log / "database_tuning_record.json"
+    if not records.exists():
+        return 0
+    with records.open("rb") as lines:
+        return sum(1 for _line in lines)
 
 
 def _load_tvm(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:

@@ -26,7 +26,7 @@ from layoutsel.cli.options import (
 )
 from layoutsel.core.choices import check_fallback
 from layoutsel.core.exit_codes import USER_ERROR
-from layoutsel.core.files import check_output
+from layoutsel.core.files import check_output, make_folder
 from layoutsel.core.precision import F32, precision_mode
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
@@ -81,10 +81,21 @@ def bench(
             "--tuning-trials", min=1, metavar="N", help="MetaSchedule trials of tvm-tuned."
         ),
     ] = 2000,
+    tuning_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuning-log",
+            metavar="FOLDER",
+            help="Keep the trials of tvm-tuned here, and run only those that it lacks.",
+            show_default=False,
+        ),
+    ] = None,
     allow_external_links: LinksFlag = False,
 ) -> None:
     """Time models on layoutsel and other engines, interleaved, one process per engine."""
     check_output(json)
+    if tuning_log is not None:
+        make_folder(tuning_log)
     precision_mode(precision, max_rel_error)
     check_fallback(fallback)
     options = {
@@ -104,6 +115,7 @@ def bench(
         shapes=parse_shapes(shape),
         options=options,
         tuning_trials=tuning_trials,
+        tuning_log=tuning_log,
         json=json,
         allow_external_links=allow_external_links,
     )

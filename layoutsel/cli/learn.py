@@ -11,8 +11,8 @@ import typer
 from layoutsel.cli.activity import activity
 from layoutsel.cli.limited import TIME_LIMIT, CommandLimitOption, limited
 from layoutsel.cli.options import CostModelOption, JsonFlag, ThreadsOption, UnitsOption, parse_names
+from layoutsel.core.files import make_folder
 from layoutsel.report import terminal
-from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
     from layoutsel.cost.samples import Dataset
@@ -85,12 +85,7 @@ def _folder(output: Path | None) -> Path:
     from layoutsel.cost.learned import PRETRAINED
 
     folder = output or PRETRAINED
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LayoutselError(
-            f"cannot write {folder}: it is not a directory ({error.strerror}); choose another place"
-        ) from error
+    make_folder(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.core.files import check_output, replacing
+from layoutsel.core.files import check_output, make_folder, replacing
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
@@ -71,7 +71,7 @@ def run(
     check_output(trace)
     given = _read_inputs(input_ or ())
     if output_dir is not None:
-        _make_folder(output_dir)
+        make_folder(output_dir)
     from layoutsel.report.plan_tables import check_lines
     from layoutsel.runtime.loading import load
     from layoutsel.runtime.samples import random_inputs
@@ -117,13 +117,6 @@ def _read_inputs(texts: Sequence[str]) -> dict[str, np.ndarray]:
             raise LayoutselError(f"--input {name}: got an archive {file}; expected an .npy file")
         found[name] = value
     return found
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LayoutselError(f"--output-dir {folder}: {error.strerror}") from error
 
 
 def _write_outputs(compiled: CompiledModel, results: Sequence[np.ndarray], folder: Path) -> None:

@@ -10,9 +10,9 @@ from layoutsel.bundling.deployment import write_artifact
 from layoutsel.cluster.distribution import Distributions
 from layoutsel.compile.options import Options
 from layoutsel.compile.session import Session
+from layoutsel.core.files import make_folder
 from layoutsel.planning.check_fits import check_fits
 from layoutsel.planning.plan import Plan
-from tvm_passes.errors import LayoutselError
 
 
 def build(
@@ -53,10 +53,7 @@ def build(
         If a class cannot be built for.
     """
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LayoutselError(f"cannot make the folder {folder}: {error.strerror}") from error
+    make_folder(folder)
     found = {}
     for name, plan in distributions.plans.items():
         machine = _machine_of(distributions, name)

@@ -105,6 +105,21 @@ def check_output(path: Path | None, least_bytes: int = 1) -> None:
     raise _cannot_write(path, problem)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, before long work writes to it.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be made, or something else has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is not a directory" if folder.exists() else error.strerror or str(error)
+        raise _cannot_write(folder, reason) from error
+
+
 def _reserve(folder: Path, count: int) -> None:
     """Allocate `count` bytes in `folder` and free them again."""
     with tempfile.TemporaryFile(dir=folder, prefix=".layoutsel-", buffering=0) as stream:

@@ -60,3 +60,29 @@ def test_a_model_that_cannot_be_read_does_not_stop_the_others(model, tmp_path):
 
 def test_an_unknown_engine(model):
     assert "unknown engine 'glow'" in refused("bench", model, "--against", "glow")
+
+
+@pytest.mark.nightly
+def test_trials_of_stock_tvm_are_kept_and_those_that_lack_are_run(model, tmp_path):
+    def trials(number: int) -> int:
+        options = (
+            "--against",
+            "tvm-tuned",
+            "--tuning-trials",
+            number,
+            "--tuning-log",
+            tmp_path / "log",
+        )
+        assert "tvm-tuned" in succeed("bench", model, *options, *QUICK)
+        (records,) = tmp_path.glob("log/*/database_tuning_record.json")
+        return len(records.read_text().splitlines())
+
+    first = trials(2)
+    assert first >= 2
+    more = trials(first + 2)
+    assert more > first
+    assert trials(more) == more
+
+
+def test_a_tuning_log_that_is_a_file_is_refused(model):
+    assert "it is not a directory" in refused("bench", model, "--tuning-log", model)

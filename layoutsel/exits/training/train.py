@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from layoutsel import documents
-from layoutsel.core.files import check_output, replacing
+from layoutsel.core.files import check_output, make_folder, replacing
 from layoutsel.device.outcome import Failure, FailureKind
 from layoutsel.device.worker import Worker
 from layoutsel.exits.spec import FORMAT, Exit, ExitSpec
@@ -109,12 +109,7 @@ def train(
         )
     parts = load(task.data, task.seed)
     log = folder / "training.jsonl"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to {folder}: {error.strerror}; expected a directory"
-        ) from error
+    make_folder(folder)
     check_output(log)
     networks = []
     with log.open("w") as lines:
