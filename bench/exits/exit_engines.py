@@ -17,6 +17,8 @@ from layoutsel.benchmarking.worker import be_quiet, guarded
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.scores import RESULTS
 
+STATIC = "layoutsel-static"
+"""Engine of a network without exits."""
 Answerer = Callable[[np.ndarray], tuple[int, int]]
 """Input of one sample → predicted class and number of the exit."""
 
@@ -93,6 +95,16 @@ def _our_trunk(job: ExitJob) -> Answerer:
         return int(model.run_all(model.bind(**{names[0]: x}))[2][0]), last
 
     return answer
+
+
+def _our_static(job: ExitJob) -> Answerer:
+    """A network without exits; its only output has the values of the classes."""
+    from layoutsel.runtime.loading import load
+
+    model = load(job.folder / "static.so")
+    last = len(job.policy.thresholds) - 1
+    (name,) = [one.name for one in model.inputs]
+    return lambda x: (int(model.run_all(model.bind(**{name: x}))[0].argmax()), last)
 
 
 def _onnxruntime_session(model: onnx.ModelProto, threads: int) -> Any:
@@ -181,6 +193,7 @@ ENGINES: Mapping[str, Callable[[ExitJob], Answerer]] = {
     "layoutsel": _ours("chosen"),
     "layoutsel-sequential": _ours("sequential"),
     "layoutsel-trunk": _our_trunk,
+    STATIC: _our_static,
     **{
         f"{name}-{threads}": made
         for threads in (1, 2)

@@ -65,9 +65,10 @@ def explain(
     busy = None if load is None else parse_load(load)
     made, table = load_plan(file)
     if svg is not None:
-        from layoutsel.exits.exit_gantt import write_exit_gantt
+        from layoutsel.exits.exit_gantt import predicted_requests, write_exit_gantt
 
-        write_exit_gantt(made, svg)
+        title = f"{made.model_name or 'network'}: requests to the exit plan, predicted"
+        write_exit_gantt(predicted_requests(made), made.exits, svg, title=title)
     if busy is not None:
         show_choices(made, table, busy, json=json)
     elif forced is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +15,33 @@ from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.samples import Samples
+from layoutsel.exits.training.train import NetworkReport
 from layoutsel.report.curves import Point, Series, write_curves
 
 _REPEATS = 100
-"""Number of measured requests for each exit."""
+"""Number of measured requests for each exit, and for each network without exits."""
 _SHARES = np.linspace(0, 0.99, 199)
-"""Shares of the requests in distributions; the slowest would hide the others on a linear axis."""
+"""Shares of the requests in distributions."""
 
 
-def exit_times(model: ExitModel, samples: Samples) -> np.ndarray:
-    """Median time until each exit answers as the only sure one, (E,), microseconds; NaN if off."""
-    count = len(model.exits)
-    inputs = samples.inputs[:_REPEATS]
-    found = np.full(count, np.nan)
-    for exit_ in range(count):
-        answers = [model.forced((exit_,), one) for one in inputs]
-        if answers[0].exit == model.exits[exit_]:
-            found[exit_] = np.median([answer.us for answer in answers])
-    return found
+Timed = Callable[[Sequence[np.ndarray]], float]
+"""Function that answers a request with these inputs, and returns its time, microseconds."""
+
+
+def exit_times(model: ExitModel) -> dict[str, Timed]:
+    """Requests of which exactly one exit is sure, by its name; NaN if another one answers."""
+
+    def run(number: int, inputs: Sequence[np.ndarray]) -> float:
+        answer = model.forced((number,), inputs)
+        return answer.us if answer.exit == model.exits[number] else np.nan
+
+    return {name: partial(run, number) for number, name in enumerate(model.exits)}
+
+
+def medians_in_turns(runs: Mapping[str, Timed], samples: Samples) -> dict[str, float]:
+    """Median time of each run over the first samples, sample by sample in turns, microseconds."""
+    times_us = [[run(inputs) for run in runs.values()] for inputs in samples.inputs[:_REPEATS]]
+    return dict(zip(runs, map(float, np.median(times_us, axis=0)), strict=True))
 
 
 def trade_off(
@@ -44,7 +54,7 @@ def trade_off(
     plan
         Exit plan.
     times_us
-        Times of :func:`exit_times`.
+        Time until each exit answers as the only sure one, (E,), microseconds; NaN if off.
     policies
         Policies.
     test
@@ -60,13 +70,26 @@ def trade_off(
     return Series(name="thresholds from strict to loose", points=tuple(sorted(set(points))))
 
 
-def single_exits(times_us: np.ndarray, test: ExitMatrix) -> Iterator[Series]:
-    """Yield the latency, milliseconds, and accuracy of each exit if it answers every sample."""
+def single_exits(times_us: np.ndarray, test: ExitMatrix) -> Series:
+    """Latency, milliseconds, and accuracy of each exit that is on if it answers every sample."""
     right = (test.predictions == test.truth[:, None]).mean(axis=0)
-    for name, us, share in zip(test.exits, times_us, right, strict=True):
-        if not np.isnan(us):
-            points = ((float(us) / 1e3, float(share)),)
-            yield Series(name=f"always {name}", points=points, is_line=False)
+    on = np.flatnonzero(~np.isnan(times_us))
+    return Series(
+        name="always the same exit",
+        points=tuple((float(times_us[number]) / 1e3, float(right[number])) for number in on),
+        is_line=False,
+        labels=tuple(test.exits[number] for number in on),
+    )
+
+
+def single_networks(times_us: Mapping[str, float], networks: Sequence[NetworkReport]) -> Series:
+    """Latency, milliseconds, and accuracy of networks without exits."""
+    return Series(
+        name="networks without exits",
+        points=tuple((times_us[one.file] / 1e3, one.test_accuracies[-1]) for one in networks),
+        is_line=False,
+        labels=tuple(Path(one.file).stem for one in networks),
+    )
 
 
 def draw_distributions(found: Mapping[str, Answered], file: Path, *, title: str) -> None:
@@ -76,4 +99,4 @@ def draw_distributions(found: Mapping[str, Answered], file: Path, *, title: str)
         times_ms = np.quantile(one.times_us, _SHARES, method="inverted_cdf") / 1e3
         points = tuple(zip(times_ms.tolist(), _SHARES.tolist(), strict=True))
         series.append(Series(name=name, points=points))
-    write_curves(series, file, title=title, x="milliseconds", y="share of the requests")
+    write_curves(series, file, title=title, x="milliseconds", y="share of the requests", log_x=True)

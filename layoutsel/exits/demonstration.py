@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import layoutsel
+from layoutsel import documents
 from layoutsel.device.threads import available_cores
 from layoutsel.exits.building import load, plan_in
 from layoutsel.exits.calibrating import calibrate
-from layoutsel.exits.comparing import Answered, busy_core, compare, contenders
-from layoutsel.exits.demo_figures import draw_distributions, exit_times, single_exits, trade_off
-from layoutsel.exits.exit_gantt import write_exit_gantt
+from layoutsel.exits.comparing import BESIDE, CHOSEN, Answered, busy_core, compare, contenders
+from layoutsel.exits.demo_figures import (
+    Timed,
+    draw_distributions,
+    exit_times,
+    medians_in_turns,
+    single_exits,
+    single_networks,
+    trade_off,
+)
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_gantt import ShownRequest, measured_requests, write_exit_gantt
 from layoutsel.exits.exit_plan import ExitPlan
+from layoutsel.exits.load_map import map_table, write_load_map
+from layoutsel.exits.load_table import LoadTable
 from layoutsel.exits.network import ExitNetwork, read
 from layoutsel.exits.observing import observe
 from layoutsel.exits.pattern_times import PatternTimes, sequential
@@ -25,26 +37,21 @@ from layoutsel.exits.policy_paths import fastest_path
 from layoutsel.exits.samples import read_samples
 from layoutsel.exits.steps import compile, plan
 from layoutsel.exits.training.settings import EpochReport, TrainingTask
-from layoutsel.exits.training.train import NetworkReport, train
+from layoutsel.exits.training.train import REPORT, TrainingReport, train
 from layoutsel.report.curves import Series, write_curves
-from layoutsel.runtime.samples import random_inputs
 
 MAX_DROP, CONFIDENCE = 0.01, 0.95
 """Certified drop of accuracy, and the confidence of the certificate."""
-TRAIN_LIMIT_S = 600.0
-"""Time limit of the training, seconds."""
 COMPARE_S = 20.0
 """Time after which no round of a comparison begins, seconds."""
 _PARTS = ("tune", "certify", "test")
 """Files of samples: to choose thresholds, for the certificate, and for reports."""
-_PICTURES = ("accuracy.svg", "latencies.svg", "latencies_loaded.svg", "requests.svg")
-"""Files of the pictures."""
+PICTURES = ("accuracy", "latencies", "latencies_loaded", "requests", "loads")
+"""Names of the pictures."""
 _WHERE = ("without a load", "another process on the first core")
 """Conditions of the two comparisons."""
 _LOOSEST = 0.1
 """Largest drop of accuracy in the picture."""
-_REPEATS = 100
-"""Number of measured runs of a network without exits."""
 
 Say = Callable[[str], None]
 """Function that shows a line of text."""
@@ -62,6 +69,12 @@ class DemonstratedExits:
     """Answers by arrangement without a load."""
     loaded: Mapping[str, Answered]
     """Answers by arrangement while another process computes."""
+    accuracies: tuple[Series, ...]
+    """Accuracy on test samples by mean latency, milliseconds: over thresholds, and of others."""
+    requests: tuple[ShownRequest, ...]
+    """Measured requests, with exits parallel to the trunk if there is such an arrangement."""
+    table: LoadTable
+    """Predicted arrangements by load and kind of work."""
     files: tuple[Path, ...]
     """Artifact and pictures."""
 
@@ -75,7 +88,7 @@ def demonstrate(
     static: bool = False,
     progress: Callable[[EpochReport], None] = lambda _report: None,
 ) -> DemonstratedExits:
-    """Train, observe, calibrate, plan, compile and time a network, with and without a load.
+    """Train a network, and present it.
 
     Parameters
     ----------
@@ -98,8 +111,31 @@ def demonstrate(
     cores = len(available_cores())
     say(f"training {data} on {cores} threads")
     task = TrainingTask(data=data, size=size, static=static, threads=cores)
-    trained = train(task, folder, limit_s=TRAIN_LIMIT_S, progress=progress)
+    trained = train(task, folder, progress=progress)
     say(f"trained in {sum(one.seconds for one in trained.networks):.0f} s")
+    return present(folder, folder, say)
+
+
+def present(folder: Path, output: Path, say: Say) -> DemonstratedExits:
+    """Observe, calibrate, plan, compile, time and draw a trained network.
+
+    Parameters
+    ----------
+    folder
+        Folder of :func:`train`; networks without exits in it are timed as well.
+    output
+        Folder for artifact and pictures.
+    say
+        Function that shows progress.
+
+    Raises
+    ------
+    LayoutselError
+        If a step fails.
+    """
+    trained = documents.from_json(
+        TrainingReport, documents.load_json(folder / REPORT), file=str(folder / REPORT)
+    )
     network = read(folder / "net.onnx")
     say("observing all exits on samples of three kinds: to tune, to certify, to test")
     tune, certify, test = (observe(network, folder / f"{part}.npz") for part in _PARTS)
@@ -108,10 +144,11 @@ def demonstrate(
     )
     say("planning and compiling")
     planned = plan(network, policy, tune, cost="learned")
-    artifact = folder / "net.so"
+    artifact = output / "net.so"
     with compile(network, planned) as model:
         model.save(artifact)
         made = plan_in(model.compiled.header, str(artifact))
+    alone = {one: _static(folder / one.file, made) for one in trained.networks[1:]}
     with contenders(artifact) as models:
         compiled = next(iter(models.values())).compiled
         samples = read_samples(folder / "test.npz", compiled.inputs, network.classes)
@@ -120,27 +157,50 @@ def demonstrate(
         say("answering them again while another process computes on the first core")
         with busy_core(1.0):
             loaded = compare(models, samples, time_limit_s=COMPARE_S)
+        beside = models.get(BESIDE, models[CHOSEN])
+        assert isinstance(beside, ExitModel)
+        requests = tuple(measured_requests(beside, samples))
     with load(artifact) as model:
-        times_us = exit_times(model, samples)
+        runs = {**exit_times(model), **{one.file: run for one, run in alone.items()}}
+        times_us = medians_in_turns(runs, samples)
     say("drawing")
-    files = [folder / name for name in _PICTURES]
     policies = list(fastest_path(tune, _LOOSEST, _times(network), None))
-    series = [trade_off(made, times_us, policies, test), *single_exits(times_us, test)]
-    if static:
-        series += [_static(folder, one, made) for one in trained.networks[1:]]
+    exits_us = np.array([times_us[name] for name in made.exits])
+    accuracies = (
+        trade_off(made, exits_us, policies, test),
+        single_exits(exits_us, test),
+        single_networks(times_us, trained.networks[1:]),
+    )
+    found = DemonstratedExits(
+        policy=policy,
+        plan=made,
+        idle=idle,
+        loaded=loaded,
+        accuracies=accuracies,
+        requests=requests,
+        table=map_table(planned),
+        files=(artifact, *(output / f"{name}.svg" for name in PICTURES)),
+    )
+    _draw(found, trained.data)
+    return found
+
+
+def _draw(found: DemonstratedExits, data: str) -> None:
+    """Draw all pictures of a demonstration."""
+    _, accuracy, *latencies, requests, loads = found.files
     write_curves(
-        series,
-        files[0],
+        found.accuracies,
+        accuracy,
         title=f"{data}: accuracy on test samples by mean latency",
         x="milliseconds",
         y="share of right answers",
     )
-    for file, found, where in zip(files[1:], (idle, loaded), _WHERE, strict=False):
-        draw_distributions(found, file, title=f"{data}: latencies, {where}")
-    write_exit_gantt(_beside(made), files[-1])
-    return DemonstratedExits(
-        policy=policy, plan=made, idle=idle, loaded=loaded, files=(artifact, *files)
-    )
+    for file, answered, where in zip(latencies, (found.idle, found.loaded), _WHERE, strict=True):
+        draw_distributions(answered, file, title=f"{data}: latencies, {where}")
+    title = f"{data}: measured requests of median time"
+    write_exit_gantt(found.requests, found.plan.exits, requests, title=title)
+    title = f"{data}: best arrangement by load, predicted {found.table.objective}"
+    write_load_map(found.table, loads, title=title)
 
 
 def _times(network: ExitNetwork) -> PatternTimes:
@@ -148,25 +208,15 @@ def _times(network: ExitNetwork) -> PatternTimes:
     return sequential(np.maximum.accumulate(network.flops).tolist())
 
 
-def _static(folder: Path, network: NetworkReport, plan: ExitPlan) -> Series:
-    """Latency, milliseconds, and accuracy of a network that was trained with one exit alone."""
+def _static(file: Path, plan: ExitPlan) -> Timed:
+    """Compile a network without exits, for as many threads as the trunk has."""
     kinds = {kind.name: kind for kind in plan.costs.workers}
     threads = kinds[plan.arrangement.trunk].threads
-    file = folder / network.file
     model = layoutsel.compile_plan(file, layoutsel.plan(file, cost="learned", threads=threads))
-    inputs = random_inputs(model.inputs)
-    times_s = []
-    for _ in range(_REPEATS):
+
+    def run(inputs: Sequence[np.ndarray]) -> float:
         start_s = time.perf_counter()
         model(*inputs)
-        times_s.append(time.perf_counter() - start_s)
-    points = ((1e3 * float(np.median(times_s)), network.test_accuracies[-1]),)
-    return Series(name=f"{file.stem}, trained alone", points=points, is_line=False)
+        return 1e6 * (time.perf_counter() - start_s)
 
-
-def _beside(plan: ExitPlan) -> ExitPlan:
-    """The plan, or the best one with exits parallel to the trunk, which an answer cancels."""
-    for one in (plan.arrangement, *(other.arrangement for other in plan.baselines)):
-        if set(one.branches) - {None, one.trunk}:
-            return replace(plan, arrangement=one)
-    return plan
+    return run

@@ -49,7 +49,13 @@ _IDLE_S = 0.2
 """Time over which the load before a race is measured, seconds."""
 
 
-def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -> LoadTable:
+def table_for(
+    plan: ExitPlan,
+    costs_at: CostsAt | None = None,
+    *,
+    grid: LoadGrid | None = None,
+    **options: Any,
+) -> LoadTable:
     """Make the table of arrangements by load for a planned network.
 
     Parameters
@@ -58,8 +64,10 @@ def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -
         Plan for an idle host.
     costs_at
         Times of the network by load; if None, estimates on top of the plan's costs.
+    grid
+        Cells of the table; numbers of busy cores alone if None.
     **options
-        Options of :func:`~layoutsel.exits.table_planning.make_table`.
+        Other options of :func:`~layoutsel.exits.table_planning.make_table`.
 
     Raises
     ------
@@ -74,8 +82,8 @@ def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -
         answer=plan.answer,
         objective=plan.objective,
     )
-    grid = LoadGrid.of_host(plan.costs.cores)
-    return make_table(problem, costs_at or loaded_costs(plan.costs), grid, **options)
+    cells = grid or LoadGrid.of_host(plan.costs.cores)
+    return make_table(problem, costs_at or loaded_costs(plan.costs), cells, **options)
 
 
 def build_for_loads(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from layoutsel.core.files import write_text
@@ -32,10 +34,14 @@ class Series:
     """Points, in the order in which a line connects them."""
     is_line: bool = True
     """False to draw each point as a dot."""
+    labels: tuple[str, ...] = ()
+    """Text next to each dot; () for none."""
 
 
-def write_curves(series: Sequence[Series], file: Path, *, title: str, x: str, y: str) -> None:
-    """Draw series on linear axes, with a legend.
+def write_curves(
+    series: Sequence[Series], file: Path, *, title: str, x: str, y: str, log_x: bool = False
+) -> None:
+    """Draw series on two axes, with a legend.
 
     Parameters
     ----------
@@ -47,6 +53,8 @@ def write_curves(series: Sequence[Series], file: Path, *, title: str, x: str, y:
         Title.
     x, y
         Names of the axes.
+    log_x
+        True for a logarithmic horizontal axis; all points must be above 0 on it.
 
     Raises
     ------
@@ -54,19 +62,45 @@ def write_curves(series: Sequence[Series], file: Path, *, title: str, x: str, y:
         If the file cannot be written.
     """
     shown = [one for one in series if one.points]
-    write_text(file, "\n".join(_lines(shown, title, x, y)) + "\n")
+    scale = _LOGARITHMIC if log_x else _LINEAR
+    write_text(file, "\n".join(_lines(shown, title, x, y, scale)) + "\n")
 
 
-def _lines(series: Sequence[Series], title: str, x: str, y: str) -> Iterator[str]:
-    points = [point for one in series for point in one.points] or [(0.0, 0.0)]
-    across, up = (_range([point[axis] for point in points]) for axis in (0, 1))
+class _Scale(NamedTuple):
+    """Scale of an axis."""
+
+    place: Callable[[float], float]
+    """Position of a value."""
+    ticks: Callable[[float, float], Iterable[float]]
+    """Values to mark between two positions."""
+
+
+def _steps(first: float, last: float) -> Iterator[float]:
+    """Yield 1, 2 and 5 times powers of ten between two logarithms."""
+    for power in range(math.floor(first), math.ceil(last) + 1):
+        for factor in (1, 2, 5):
+            value = factor * 10.0**power
+            if first <= math.log10(value) <= last:
+                yield value
+
+
+_LINEAR = _Scale(float, ticks)
+"""Scale on which a value is its own position."""
+_LOGARITHMIC = _Scale(math.log10, _steps)
+"""Scale on which equal ratios have equal distances."""
+
+
+def _lines(series: Sequence[Series], title: str, x: str, y: str, scale: _Scale) -> Iterator[str]:
+    points = [point for one in series for point in one.points] or [(1.0, 0.0)]
+    across = _range([scale.place(point[0]) for point in points])
+    up = _range([point[1] for point in points])
     right, bottom = _LEFT + _WIDTH, _TOP + _HEIGHT
 
-    def place(point: Point) -> Point:
-        return (
-            _LEFT + _WIDTH * (point[0] - across[0]) / (across[1] - across[0]),
-            bottom - _HEIGHT * (point[1] - up[0]) / (up[1] - up[0]),
-        )
+    def column(value: float) -> float:
+        return _LEFT + _WIDTH * (scale.place(value) - across[0]) / (across[1] - across[0])
+
+    def row(value: float) -> float:
+        return bottom - _HEIGHT * (value - up[0]) / (up[1] - up[0])
 
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" '
@@ -77,21 +111,22 @@ def _lines(series: Sequence[Series], title: str, x: str, y: str) -> Iterator[str
     yield _text(_LEFT, 18, title, weight="bold")
     yield _text(_LEFT, _TOP - 10, y)
     yield _text(right, bottom + 32, x, anchor="end")
-    for value in ticks(*across):
-        column, _ = place((value, up[0]))
-        yield _path([(column, _TOP), (column, bottom)], "#ddd", 1)
-        yield _text(column, bottom + 15, f"{value:.6g}", anchor="middle")
+    for value in scale.ticks(*across):
+        yield _path([(column(value), _TOP), (column(value), bottom)], "#ddd", 1)
+        yield _text(column(value), bottom + 15, f"{value:.6g}", anchor="middle")
     for value in ticks(*up):
-        _, row = place((across[0], value))
-        yield _path([(_LEFT, row), (right, row)], "#ddd", 1)
-        yield _text(_LEFT - 6, row + 4, f"{value:.6g}", anchor="end")
+        yield _path([(_LEFT, row(value)), (right, row(value))], "#ddd", 1)
+        yield _text(_LEFT - 6, row(value) + 4, f"{value:.6g}", anchor="end")
     for number, one in enumerate(series):
         colour = numbered_colour(number)
-        row = _TOP + _ROW * number
-        yield from _marks([place(point) for point in one.points], one, colour)
-        sample = [(right + 14, row + 6), (right + 34, row + 6)]
+        places = [(column(point[0]), row(point[1])) for point in one.points]
+        yield from _marks(places, one, colour)
+        for (left, top), text in zip(places, one.labels, strict=False):
+            yield _text(left, top - 8, text, anchor="middle")
+        top = _TOP + _ROW * number
+        sample = [(right + 14, top + 6), (right + 34, top + 6)]
         yield from _marks(sample if one.is_line else sample[1:], one, colour)
-        yield _text(right + 44, row + 10, one.name)
+        yield _text(right + 44, top + 10, one.name)
     yield "</svg>"
 
 

@@ -28,7 +28,7 @@ def test_a_network_is_trained_certified_and_timed(tmp_path):
         # The trunk alone is the first row if it won the race.
         assert "trunk alone" in names or "kept: exits off" in printed
     pictures = [file for file in tmp_path.iterdir() if file.suffix == ".svg"]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for file in pictures:
         assert f"written {file}" in printed
         ET.parse(file)

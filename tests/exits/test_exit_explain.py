@@ -11,7 +11,7 @@ from rich.console import Console
 
 from layoutsel.exits.answers import ANSWERS
 from layoutsel.exits.arrangement import ExitCosts
-from layoutsel.exits.exit_gantt import shown_requests, write_exit_gantt
+from layoutsel.exits.exit_gantt import predicted_requests, write_exit_gantt
 from layoutsel.exits.explain import explanation, reasons
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
@@ -89,10 +89,10 @@ def test_pinned_exits_name_the_pin():
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_chart_has_an_early_and_a_late_request(answer, tmp_path):
     plan = plan_exits(replace(PROBLEM, answer=answer))
-    requests = dict(shown_requests(plan))
+    requests = {one.name: one for one in predicted_requests(plan)}
     assert (requests["early"].exit, requests["early"].answer_us) == (0, 1100.0)
     assert (requests["late"].exit, requests["late"].answer_us) == (2, 10_000.0)
-    write_exit_gantt(plan, tmp_path / "a.svg")
+    write_exit_gantt(requests.values(), plan.exits, tmp_path / "a.svg", title="net")
     tree = ElementTree.fromstring((tmp_path / "a.svg").read_text())
     bars = [one.text for one in tree.iter(f"{SVG}title")]
     assert "trunk1, stopped: 1,000 to 2,000 µs" not in bars
@@ -105,5 +105,6 @@ def test_the_chart_has_an_early_and_a_late_request(answer, tmp_path):
 
 def test_a_plan_without_early_answers_has_a_chart(tmp_path):
     plan = plan_exits(replace(PROBLEM, patterns=()))
-    write_exit_gantt(plan, tmp_path / "a.svg")
-    assert [name for name, _ in shown_requests(plan)] == ["late"]
+    requests = list(predicted_requests(plan))
+    write_exit_gantt(requests, plan.exits, tmp_path / "a.svg", title="net")
+    assert [one.name for one in requests] == ["late"]

@@ -32,6 +32,8 @@ TIME_LIMIT_S = 1800.0
 """Default time limit of the training, seconds."""
 MEMORY_BYTES = 4 << 30
 """Memory limit of the child process."""
+REPORT = "training.json"
+"""File of the report in the folder of a training."""
 DATA_FILES = ("tune", "certify", "test")
 """Parts of the data that are written, each to a file of its name."""
 
@@ -58,7 +60,7 @@ class NetworkReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """Networks of a training; the document ``training.json``."""
+    """Networks of a training; the document :data:`REPORT`."""
 
     data: str
     """Name of the data set."""
@@ -121,7 +123,7 @@ def train(
                 networks.append(_write_network(report, folder))
     _write_data(parts, folder)
     made = TrainingReport(data=task.data, size=task.size, seed=task.seed, networks=tuple(networks))
-    documents.save(made, folder / "training.json")
+    documents.save(made, folder / REPORT)
     return made
 
 
