@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import platformdirs
 
+from layoutsel.core.closing import Closing
 from layoutsel.core.workload import BoundaryTensor, Cost, Infeasible, Workload
 from layoutsel.cost import old_machines, residuals, scopes
 from layoutsel.cost.database import Database
@@ -72,7 +72,7 @@ def default_path() -> Path:
     return Path(platformdirs.user_cache_dir("layoutsel")) / "measurements.sqlite"
 
 
-class Store:
+class Store(Closing):
     """The measurements of one context, in one file; a context manager for one thread only.
 
     A file that is not a database, or has another schema, is moved aside with a warning. If the
@@ -98,17 +98,6 @@ class Store:
         self._database = Database(self.path)
         if announce:
             self._warn_of_stale()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; all measurements are saved already."""

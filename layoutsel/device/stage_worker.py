@@ -7,11 +7,11 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import tvm_ffi
 
+from layoutsel.core.closing import Closing
 from layoutsel.device.cancellation import CancelToken
 from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.own_threads import FORK_WAITS_S
@@ -24,7 +24,7 @@ from layoutsel.errors import WorkerClosed
 from tvm_passes.errors import LayoutselError
 
 
-class TensorWorker:
+class TensorWorker(Closing):
     """A worker that runs stages of one model in order, on its own threads.
 
     Several workers run at the same time. The caller's threads, OpenMP settings and affinity stay
@@ -156,17 +156,6 @@ class TensorWorker:
             self._is_closed = True
             if self._loop is not None:
                 self._loop.stop(cancel=cancel)
-
-    def __enter__(self) -> TensorWorker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _loop_here(self) -> Loop:
         """Threads of this process; a forked process has none of its parent's."""

@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
+from layoutsel.core.closing import Closing
 from layoutsel.core.memory_limits import limit_memory, most_bytes
 from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.errors import LayoutselError
@@ -50,7 +50,7 @@ class Reply:
     """Wall time of the call."""
 
 
-class Worker:
+class Worker(Closing):
     """A child process that runs ``module:function``, one call at a time; a context manager."""
 
     def __init__(
@@ -83,17 +83,6 @@ class Worker:
         self.environment = dict(environment or {})
         self.starts = 0
         self._child: _Child | None = None
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def is_running(self) -> bool:

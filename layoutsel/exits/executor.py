@@ -9,10 +9,10 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
+from layoutsel.core.closing import Closing
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
 from layoutsel.exits.model_checks import check_parts
@@ -52,7 +52,7 @@ class ExitAnswer:
     """True if the deadline came before the answer: this is the best result by then."""
 
 
-class ExitModel:
+class ExitModel(Closing):
     """A multi-exit network that answers as soon as an exit is sure; a context manager.
 
     With all branches on the trunk's worker, everything runs on the calling thread, one stage after
@@ -275,17 +275,6 @@ class ExitModel:
         An active request of another thread fails. On that thread alone, it ends by itself.
         """
         self._pool.close()
-
-    def __enter__(self) -> ExitModel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _answers(
         self,

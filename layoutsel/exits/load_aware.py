@@ -6,10 +6,10 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 
 import numpy as np
 
+from layoutsel.core.closing import Closing
 from layoutsel.exits.audit import ExitAudit
 from layoutsel.exits.controller import PlanController
 from layoutsel.exits.executor import ExitAnswer, ExitModel
@@ -17,7 +17,7 @@ from layoutsel.exits.load_table import LoadTable
 from layoutsel.runtime.compiled import CompiledModel
 
 
-class LoadAwareModel:
+class LoadAwareModel(Closing):
     """A multi-exit network with an arrangement for every load; a context manager.
 
     The arrangement of a request is decided when it arrives. A share of the requests runs all exits
@@ -103,14 +103,3 @@ class LoadAwareModel:
     def close(self) -> None:
         """End the workers and the thread that samples the load."""
         self._open.close()
-
-    def __enter__(self) -> LoadAwareModel:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from types import TracebackType
 
+from layoutsel.core.closing import Closing
 from layoutsel.errors import DeadlineMissed, LayoutselError, RunTimeout, WorkerClosed
 from layoutsel.exits.executor import ExitAnswer, ExitModel
 from layoutsel.exits.load_aware import LoadAwareModel
@@ -25,7 +25,7 @@ LIMIT_S = 60.0
 """Longest wait for a place in the queue, for an answer in a stream, and of the end, seconds."""
 
 
-class ExitServer:
+class ExitServer(Closing):
     """Answers requests of several threads in the order of their arrival; a context manager.
 
     With branches on other workers, two requests are in progress: each worker goes on to the next
@@ -150,17 +150,6 @@ class ExitServer:
         _, active = wait(list(self._open), LIMIT_S)
         if active:
             logger.warning("%d requests still run after %g s", len(active), LIMIT_S)
-
-    def __enter__(self) -> ExitServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _take_place(self, limit_s: float, deadline_s: float) -> None:
         self._check_open()
