@@ -330,7 +330,15 @@ def _check_size(states: int, wants: Sequence[np.ndarray]) -> None:
 
 
 def _unique(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _, first, inverse = np.unique(
-        residuals.round(6), axis=0, return_index=True, return_inverse=True
-    )
-    return residuals[first], inverse.reshape(-1)
+    """Find the different rows, and the number of the one that each row equals.
+
+    :func:`numpy.unique` does the same for rows, in several times the time.
+    """
+    rounded = residuals.round(6)
+    order = np.lexsort(rounded.T[::-1])
+    ordered = rounded[order]
+    different = np.ones(len(order), dtype=bool)
+    different[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    inverse = np.empty(len(order), dtype=np.intp)
+    inverse[order] = np.cumsum(different) - 1
+    return residuals[order[different]], inverse
