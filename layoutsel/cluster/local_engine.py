@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -31,6 +32,18 @@ ORIGIN = ""
 _CLOSED = "the engine was closed before the end of the run"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """The artifact of a node; a model that no node has any more is closed."""
+
+    sha256: str
+    """Digest of the artifact."""
+    model: CompiledModel
+    """The artifact, loaded; nodes share it."""
+    runner: SegmentRunner
+    """Runner of the node's segments."""
+
+
 class LocalEngine:
     """Runs segments on threads of this process: for tests, and as the fallback of a cluster.
 
@@ -47,8 +60,7 @@ class LocalEngine:
         self._threads = dict(nodes)
         self._load = OwnLoad()
         self._turn = threading.Lock()
-        self._models: dict[str, CompiledModel] = {}
-        self._runners: dict[str, tuple[str, SegmentRunner]] = {}
+        self._loaded: dict[str, _Loaded] = {}
         self._queues = {
             node: ThreadPoolExecutor(1, thread_name_prefix=f"layoutsel-{node}") for node in nodes
         }
@@ -64,18 +76,18 @@ class LocalEngine:
         """
         if node not in self._threads:
             raise NodeLost(node, f"expected one of {', '.join(self._threads)}")
-        loaded, runner = self._runners.get(node, ("", None))
-        if loaded == artifact.sha256:
-            return
         with self._turn:  # nodes load at the same time, and share what the first one has loaded
-            if artifact.sha256 not in self._models:
-                artifact.check(node)
-                self._models[artifact.sha256] = load(artifact.path)
-        model = self._models[artifact.sha256]
-        new = SegmentRunner(model, node, threads=self._threads[node])
-        self._runners[node] = artifact.sha256, new
-        if runner is not None:
-            runner.close()
+            before = self._loaded.get(node)
+            if before is not None and before.sha256 == artifact.sha256:
+                return
+            model = self._open(node, artifact)
+            self._loaded[node] = _Loaded(
+                sha256=artifact.sha256,
+                model=model,
+                runner=SegmentRunner(model, node, threads=self._threads[node]),
+            )
+        if before is not None:
+            before.runner.close()
 
     def put(self, tensors: Tensors) -> Mapping[str, NodeTensor]:
         """Hand in arrays; see :meth:`ClusterEngine.put`."""
@@ -89,10 +101,10 @@ class LocalEngine:
         made: Mapping[str, Future[PackedTensor]] = {name: Future() for name in work.outputs}
         refs = {name: NodeTensor(node=work.node, handle=one) for name, one in made.items()}
         run = SegmentRun(outputs=refs)
-        if work.node not in self._runners:
+        if work.node not in self._loaded:
             run.times.set_exception(NodeLost(work.node, "it has no artifact: load one"))
             return run
-        _, runner = self._runners[work.node]
+        runner = self._loaded[work.node].runner
 
         def compute(tensors: Mapping[str, PackedTensor]) -> RunTimes:
             outputs, times = runner.run(work, tensors)
@@ -125,8 +137,16 @@ class LocalEngine:
         """End all threads."""
         for queue in self._queues.values():
             queue.shutdown(wait=False, cancel_futures=True)
-        for _, runner in self._runners.values():
-            runner.close()
+        for one in self._loaded.values():
+            one.runner.close()
+
+    def _open(self, node: str, artifact: Announced) -> CompiledModel:
+        """Model of an artifact: that of another node, or a new one."""
+        for one in self._loaded.values():
+            if one.sha256 == artifact.sha256:
+                return one.model
+        artifact.check(node)
+        return load(artifact.path)
 
 
 def forward(

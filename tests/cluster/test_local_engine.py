@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from divided import image, network, plan_in_atoms, segments
 
+import layoutsel
 from layoutsel.cluster.crossing import CrossingError
 from layoutsel.cluster.engine import Announced, NodeLost, NodeRefused, Work
 from layoutsel.cluster.local_engine import LocalEngine
@@ -90,6 +93,25 @@ def test_nodes_that_load_at_once_share_the_model(artifact):
     engine = LocalEngine(dict.fromkeys("abcd", 1))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda node: engine.load(node, artifact, LIMIT_S), "abcd"))
-    programs = {runner._worker._program.module for _, runner in engine._runners.values()}
+    programs = {one.runner._worker._program.module for one in engine._loaded.values()}
     engine.close()
     assert len(programs) == 1
+
+
+def test_an_artifact_that_no_node_has_any_more_is_closed(artifact, tmp_path):
+    """Nodes share an artifact: it stays as long as one of them has it."""
+    shorter = layoutsel.compile_plan(network(3), plan_in_atoms(network(3)))
+    other = Announced.of(shorter.save(tmp_path / "other.so"))
+    engine = LocalEngine({"edge": 1, "srv": 1})
+    for node in engine.nodes():
+        engine.load(node, artifact, LIMIT_S)
+    first = weakref.ref(engine._loaded["edge"].model)
+    assert engine._loaded["srv"].model is first()
+    engine.load("edge", other, LIMIT_S)
+    assert first() is not None
+    engine.load("srv", other, LIMIT_S)
+    gc.collect()
+    assert first() is None
+    (whole,) = segments(plan_in_atoms(network(3)).stages, 3 * ["srv"])
+    np.testing.assert_array_equal(run(engine, [whole], image()), shorter(image()))
+    engine.close()
