@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from cluster.memories import MemoryGroup
+
 RELAY = Path(__file__).with_name("relay.py")
 FOLDER = "/tmp/ray"
 """Folder of Ray's sessions, private to each node."""
@@ -58,6 +60,8 @@ class EmulatedNode:
     core: int
     holder: subprocess.Popen[bytes]
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory: MemoryGroup | None = None
+    """Limit on the memory of all programs on this node; None without one."""
 
     @property
     def first(self) -> int:
@@ -68,7 +72,8 @@ class EmulatedNode:
     def command(self, arguments: Sequence[str | Path]) -> list[str]:
         """Command line that runs a program on this node."""
         inside = ["nsenter", "-t", str(self.first), "-m", "-n", "-p"]
-        return [*inside, "taskset", "-c", str(self.core), *map(str, arguments)]
+        command = [*inside, "taskset", "-c", str(self.core), *map(str, arguments)]
+        return command if self.memory is None else self.memory.command(command)
 
     def popen(self, arguments: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
         """Start a program on this node."""
@@ -145,6 +150,7 @@ def emulated(
     delay_ms: float = 0.1,
     shm: str = "1g",
     environment: Mapping[str, str] | None = None,
+    memory_bytes: int | None = None,
 ) -> Iterator[Emulation]:
     """Nodes for the time of the block; all their processes end with it."""
     number = os.getpid() % 200
@@ -165,8 +171,10 @@ def emulated(
                 [*BOUND, "ip", "netns", "exec", spaces[name], *UNSHARED, "sh", "-c", script],
                 stdout=subprocess.PIPE,
             )
+            memory = memory_bytes and MemoryGroup.limited(spaces[name], memory_bytes)
+            core = cores[index % len(cores)]
             node = EmulatedNode(
-                name, addresses[name], cores[index % len(cores)], holder, environment or {}
+                name, addresses[name], core, holder, environment or {}, memory or None
             )
             stack.callback(_end, node)
             assert holder.stdout is not None
@@ -190,6 +198,8 @@ def _end(node: EmulatedNode) -> None:
     """End all processes of a node: the kernel ends them with the first one."""
     node.holder.kill()
     node.holder.wait(5)
+    if node.memory is not None:
+        node.memory.remove()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

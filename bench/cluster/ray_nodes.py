@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,12 @@ STORE_BYTES = 200 << 20
 """Memory of a node for tensors on their way, bytes."""
 INSECURE = Security(is_insecure=True)
 """The namespaces reach each other alone."""
+
+
+def share_folders() -> None:
+    """Make the folders of modules absolute: programs on nodes have other working folders."""
+    folders = os.environ["PYTHONPATH"].split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(one).resolve()) for one in folders)
 
 
 def join(emulation: Emulation, node: EmulatedNode) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import layoutsel
-from cluster.ray_nodes import INSECURE, acts, converse, ray_nodes
+from cluster.ray_nodes import INSECURE, acts, converse, ray_nodes, share_folders
 from layoutsel import cluster
 from layoutsel.benchmarking.cases import case_name
 from layoutsel.cluster.deploying import deploy
@@ -153,8 +153,7 @@ def main() -> None:
         return {"probe": probe, "race": race}[asked.driver](asked.folder)
     folder = asked.json.with_suffix("").resolve()
     folder.mkdir(exist_ok=True)
-    folders = os.environ["PYTHONPATH"].split(os.pathsep)  # the nodes have other working folders
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(one).resolve()) for one in folders)
+    share_folders()
     found = []
     for model in asked.models:
         for row in rows(model, folder):
