@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from layoutsel.cluster.heads import check_head
 from layoutsel.cluster.ray_settings import PORT, RESOURCE, Security, environment
 from tvm_passes.errors import LayoutselError
 
@@ -82,6 +83,8 @@ def join_cluster(joining: Joining, security: Security) -> None:
         raise LayoutselError(
             f"there is no {command[0]}: install Ray with pip install 'layoutsel[cluster]'"
         )
+    if joining.head is not None:
+        check_head(joining.head, security)
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

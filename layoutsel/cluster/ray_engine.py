@@ -21,6 +21,7 @@ from layoutsel.cluster.engine import (
     Tensors,
     Work,
 )
+from layoutsel.cluster.heads import check_head
 from layoutsel.cluster.local_engine import LocalEngine, forward
 from layoutsel.cluster.ray_settings import DRIVER, MOST_INLINE, RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
@@ -260,6 +261,8 @@ def connected(address: str, security: Security) -> Any:
             f"the engine 'ray' needs Ray, which cannot be imported ({error}): install it with "
             f"pip install 'layoutsel[cluster]', or deploy with engine='local'"
         ) from error
+    head = _head(ray, address)
+    check_head(head, security)
     try:
         ray.init(
             address=address,
@@ -269,10 +272,24 @@ def connected(address: str, security: Security) -> Any:
         )
     except (ConnectionError, RuntimeError) as error:
         raise LayoutselError(
-            f"no cluster at {address}: {_one_line(error)}. Start one with 'layoutsel cluster join "
-            f"--head'"
+            f"the head at {head} answers, but Ray cannot join it: {_one_line(error)}. Expected the "
+            f"same token (--token-file) on all nodes, and a node that has joined on this machine"
         ) from error
     return ray
+
+
+def _head(ray: Any, address: str) -> str:
+    """Address of the head with its port."""
+    if address != "auto":
+        return address
+    try:
+        # Ray has no public function for the cluster of this machine.
+        return str(ray._private.services.canonicalize_bootstrap_address(address))
+    except ConnectionError as error:
+        raise LayoutselError(
+            "no cluster on this machine: start one with 'layoutsel cluster join --head', or give "
+            "--address"
+        ) from error
 
 
 def _held(tensors: Mapping[str, NodeTensor]) -> dict[str, NodeTensor]:
