@@ -21,9 +21,10 @@ import numpy as np
 from divided import CLASS, distribution, distributions, image, network, plan_in_atoms
 
 import layoutsel
-from cluster.ray_nodes import acts, busy, converse, ray_nodes
+from cluster.ray_nodes import acts, busy, converse, ray_nodes, share_folders
 from layoutsel.cluster import health
-from layoutsel.cluster.deploying import DeployedNetwork, deploy
+from layoutsel.cluster.deployed_network import DeployedNetwork
+from layoutsel.cluster.deploying import deploy
 from layoutsel.cluster.engine import NodeTensor, SegmentRun, Work
 from layoutsel.cluster.events import RequestAnswered
 from layoutsel.cluster.ray_engine import RayEngine
@@ -197,8 +198,7 @@ def main() -> None:
         return driver(arguments.driver)
     file = arguments.json.with_suffix(".so")
     layoutsel.compile_plan(network(), plan_in_atoms(network())).save(file)
-    folders = os.environ["PYTHONPATH"].split(os.pathsep)  # the nodes have other working folders
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(one).resolve()) for one in folders)
+    share_folders()
     before = os.getloadavg()[0]
     with ray_nodes() as emulation, busy(emulation.nodes[-1]) as load:
         program = [Path(__file__), "--driver", file]

@@ -24,7 +24,7 @@ from tvm_passes.errors import LayoutselError
 if TYPE_CHECKING:
     import numpy as np
 
-    from layoutsel.cluster.deploying import DeployedNetwork
+    from layoutsel.cluster.deployed_network import DeployedNetwork
 
 DistributionsArgument = Annotated[
     Path,

@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 import layoutsel
-from layoutsel.cluster.deploying import DeployedNetwork, deploy
+from layoutsel.cluster.deployed_network import DeployedNetwork
+from layoutsel.cluster.deploying import deploy
 from layoutsel.cluster.distributing import distribute
 from layoutsel.cluster.distribution import Distributions
 from layoutsel.cluster.joining import Joining, join_cluster

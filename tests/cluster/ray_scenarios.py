@@ -16,7 +16,8 @@ import numpy as np
 from divided import CLASS, distribution, distributions, image, network, plan_in_atoms
 
 import layoutsel
-from layoutsel.cluster.deploying import DeployedNetwork, deploy
+from layoutsel.cluster.deployed_network import DeployedNetwork
+from layoutsel.cluster.deploying import deploy
 from layoutsel.cluster.engine import Announced, NodeRefused
 from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.ray_engine import RayEngine
