@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from layoutsel.cluster.distribution import Distributions
-from layoutsel.cluster.links import MessageRoutes
-from layoutsel.cluster.metrics import METRICS, Predictor, Share
-from layoutsel.cluster.problem import Cluster
+from layoutsel.cluster.gains import Gains
 from layoutsel.cluster.redistributing import redistribute
 from layoutsel.cluster.segments import Distribution
 from layoutsel.cluster.statistics import Statistics
-from layoutsel.cluster.watch import Replacement
+from layoutsel.cluster.watch import LEAST_GAIN, Replacement
 from tvm_passes.errors import LayoutselError
 
 logger = logging.getLogger(__name__)
 
 TIME_LIMIT_S = 5.0
 """Time limit of planning again, seconds."""
+_SAME, _SAME_BUSY = 0.1, 0.03
+"""Relative change, and change of a share, that are no reason to plan again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Proposal:
+    """The last answer."""
+
+    statistics: Statistics
+    """State that it is for."""
+    running: Distribution
+    """Distribution that it was compared with."""
+    answer: Replacement | None
+    """The answer."""
 
 
 class Replanner:
     """Plans again for snapshots of a running network, without its model and without compiling.
+
+    Planning takes processor time of the origin, so an answer is given again while the state is
+    about the same.
 
     Parameters
     ----------
@@ -35,11 +51,17 @@ class Replanner:
 
     def __init__(self, known: Distributions, current: Callable[[], Distribution]) -> None:
         self._known, self._current = known, current
+        self._last: _Proposal | None = None
 
     def __call__(self, statistics: Statistics) -> Replacement | None:
         """Plan for a snapshot and predict the gain; None if nothing can be planned."""
-        now = self._known_part(statistics)
-        running = self._current()
+        now, running, last = self._known_part(statistics), self._current(), self._last
+        if last is None or last.running is not running or not _is_alike(last.statistics, now):
+            answer = self._planned(now, running)
+            self._last = last = _Proposal(statistics=now, running=running, answer=answer)
+        return last.answer
+
+    def _planned(self, now: Statistics, running: Distribution) -> Replacement | None:
         try:
             found = redistribute(
                 self._known, now, targets=[running.target], time_limit_s=TIME_LIMIT_S
@@ -48,17 +70,11 @@ class Replanner:
             logger.warning("no other distribution: %s", error)
             return None
         (new,) = found.distributions
-        name = running.target.name
-        predicted = new.metrics[name]
-        present = self._predict(running, now)[name]
-        ratio = present / predicted.predicted
-        if METRICS[name].maximised:
-            ratio = 1 / ratio
-        return Replacement(
-            distribution=new,
-            gain=1 - 1 / ratio,
-            sigma=predicted.spread / max(predicted.predicted, 1e-12),
-        )
+        gains = Gains(self._known, now)
+        gain = gains.gain(new, running)
+        # The uncertainty of a gain that is too small anyway does not matter.
+        sigma = gains.sigma(new, running) if gain > LEAST_GAIN else 0.0
+        return Replacement(distribution=new, gain=gain, sigma=sigma)
 
     def _known_part(self, statistics: Statistics) -> Statistics:
         """Statistics without messages that pass switches: they tell no single link."""
@@ -66,21 +82,24 @@ class Replanner:
         links = (one for one in statistics.links if frozenset((one.source, one.target)) in pairs)
         return replace(statistics, links=tuple(links))
 
-    def _predict(self, distribution: Distribution, now: Statistics) -> dict[str, float]:
-        """Metrics of a distribution in another state than it was made for."""
-        known = self._known
-        assert known.graph is not None, "redistribute has checked it"
-        cluster = Cluster(
-            graph=known.graph,
-            classes=known.classes,
-            costs=known.costs,
-            routes=MessageRoutes(known.topology, now),
-        )
-        mix = tuple(
-            Share(
-                weight=route.weight,
-                placement={atom: one.node for one in route.segments for atom in one.atoms},
-            )
-            for route in distribution.routes
-        )
-        return Predictor(cluster).values(mix)
+
+def _is_alike(one: Statistics, other: Statistics) -> bool:
+    """True if loads, free memories and links have hardly changed."""
+    before, after = _numbers(one), _numbers(other)
+    return before.keys() == after.keys() and all(
+        math.isclose(value, after[name], rel_tol=_SAME, abs_tol=_SAME_BUSY)
+        for name, value in before.items()
+    )
+
+
+def _numbers(statistics: Statistics) -> dict[tuple[str, str], float]:
+    """Numbers that a plan depends on; absent ones are 0."""
+    found: dict[tuple[str, str], float] = {}
+    for name, node in statistics.nodes.items():
+        found["busy", name] = node.others_busy
+        found["free", name] = node.free_bytes or 0.0
+    for link in statistics.links:
+        ends = " ".join(sorted((link.source, link.target)))
+        found["rate", ends] = link.gbps or 0.0
+        found["round trip", ends] = link.rtt_us or 0.0
+    return found

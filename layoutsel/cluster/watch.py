@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from layoutsel.cluster.distribution import Distribution, Segment
 from layoutsel.cluster.events import ClusterEvent, RequestAnswered, SegmentRan, TensorsSent
-from layoutsel.cluster.statistics import LinkState, NodeState, Requests, SegmentTimes, Statistics
+from layoutsel.cluster.statistics import (
+    STALE_S,
+    LinkState,
+    NodeState,
+    Requests,
+    SegmentTimes,
+    Statistics,
+)
 
 TIME_CONSTANT_S = 5.0
 """Age at which an observation has lost 63 % of its weight, seconds."""
@@ -130,16 +137,23 @@ class Observations:
             link.large_us_per_byte.add((event.us - fixed_us) / event.bytes, now_s)
 
     def _link_states(self, now_s: float) -> list[LinkState]:
-        """States of the links; of two directions, the slower one counts."""
+        """States of the links; of two directions, the slower one counts.
+
+        A link that has been silent is left out: it may have become as it was. A distribution that
+        would use it is tried first, and its messages tell the present state.
+        """
         found: dict[frozenset[str], LinkState] = {}
         for (source, target), link in self._links.items():
             large, small = link.large_us_per_byte, link.small_us
+            age_s = now_s - max(large.last_s, small.last_s)
+            if age_s > STALE_S:
+                continue
             state = LinkState(
                 source=source,
                 target=target,
                 gbps=8e-3 / large.mean if large.runs and large.mean > 0 else None,
                 rtt_us=2 * small.mean if small.runs else None,
-                age_s=now_s - max(large.last_s, small.last_s),
+                age_s=age_s,
             )
             ends = frozenset((source, target))
             if ends not in found or (state.gbps or math.inf) < (found[ends].gbps or math.inf):
@@ -176,6 +190,11 @@ class Replacement:
     sigma: float
     """Standard deviation of the gain."""
 
+    @property
+    def is_clear(self) -> bool:
+        """True if the gain is large and certain enough for a change."""
+        return self.gain > max(LEAST_GAIN, SIGMAS * self.sigma)
+
 
 class Replanning:
     """Decides to change the distribution: when the gain is large, certain and lasting.
@@ -193,7 +212,7 @@ class Replanning:
     def consider(self, statistics: Statistics) -> Distribution | None:
         """Return a better distribution after enough snapshots in a row; None otherwise."""
         found = self._propose(statistics)
-        if found is None or found.gain <= max(LEAST_GAIN, SIGMAS * found.sigma):
+        if found is None or not found.is_clear:
             self._in_a_row = 0
             return None
         self._in_a_row += 1
@@ -201,3 +220,8 @@ class Replanning:
             return None
         self._in_a_row = 0
         return found.distribution
+
+    def confirms(self, statistics: Statistics) -> bool:
+        """True if a change still pays, after the other distribution has been tried."""
+        found = self._propose(statistics)
+        return found is not None and found.is_clear

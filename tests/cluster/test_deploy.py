@@ -131,8 +131,19 @@ def test_a_wrong_route_never_begins(document, artifacts, plan, compiled, tmp_pat
         assert deployed.controller.epoch.number == 0
 
 
+def test_a_device_behind_a_gateway_is_refused_before_ray_begins(document, artifacts):
+    """Its engine has no part in a cluster of Ray; threads of this process stand for any node."""
+    gateway = {"b": {"engine": "tvm-rpc", "via": ORIGIN}}
+    nodes = tuple(replace(one, **gateway.get(one.id, {})) for one in document.topology.nodes)
+    behind = replace(document, topology=replace(document.topology, nodes=nodes))
+    with pytest.raises(LayoutselError, match="node 'b' behind 'edge': got the engine 'tvm-rpc'"):
+        deploy(behind, "latency", artifacts, engine="ray")
+    with deploy(behind, "latency", artifacts, limits=LIMITS) as deployed:
+        assert deployed(image()).shape == image().shape
+
+
 def test_replanning_changes_the_distribution(document, artifacts, compiled, plan, monkeypatch):
-    monkeypatch.setattr("layoutsel.cluster.deploying.SNAPSHOT_S", 0.05)
+    monkeypatch.setattr("layoutsel.cluster.deployed_network.SNAPSHOT_S", 0.05)
     better = distribution(plan.stages, {EDGE: 1})
     with deploy(document, "latency", artifacts, limits=LIMITS) as deployed:
         propose = lambda _now: (  # noqa: E731

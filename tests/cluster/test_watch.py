@@ -9,7 +9,7 @@ import pytest
 from divided import distribution, network, plan_in_atoms
 
 from layoutsel.cluster.events import RequestAnswered, TensorsSent
-from layoutsel.cluster.statistics import Statistics
+from layoutsel.cluster.statistics import STALE_S, Statistics
 from layoutsel.cluster.watch import (
     SNAPSHOTS,
     TIME_CONSTANT_S,
@@ -60,6 +60,15 @@ def sent(bytes_: int, us: float, start_s: float = 0.0, ends=("a", "b")) -> Tenso
     )
 
 
+@pytest.fixture
+def now_s(monkeypatch):
+    """The present time, in a list."""
+    now_s = [20.0]
+    monkeypatch.setattr("layoutsel.cluster.watch.time.monotonic", lambda: now_s[0])
+    return now_s
+
+
+@pytest.mark.usefixtures("now_s")
 def test_links_are_told_from_messages_of_both_sizes():
     """1 Gbit/s and 400 µs one way."""
     found = Observations()
@@ -72,6 +81,7 @@ def test_links_are_told_from_messages_of_both_sizes():
     assert link.rtt_us == pytest.approx(816, rel=0.01)
 
 
+@pytest.mark.usefixtures("now_s")
 def test_the_slower_direction_counts():
     found = Observations()
     found(sent(1 << 20, 1e4))
@@ -80,8 +90,19 @@ def test_the_slower_direction_counts():
     assert link.gbps == pytest.approx(8e-3 * (1 << 20) / 4e4)
 
 
-def test_latencies_are_quantiles(monkeypatch):
-    monkeypatch.setattr("layoutsel.cluster.watch.time.monotonic", lambda: 10.0)
+def test_a_silent_link_is_forgotten(now_s):
+    """It may be as fast as it was, and only a message over it can tell."""
+    found = Observations()
+    found(sent(1 << 20, 4e5))
+    assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 4e5)
+    now_s[0] += STALE_S
+    assert found.snapshot().links == ()
+    found(sent(1 << 20, 1e4, now_s[0]))
+    assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 1e4, rel=0.1)
+
+
+def test_latencies_are_quantiles(now_s):
+    now_s[0] = 10.0
     found = Observations()
     for number in range(100):
         found(RequestAnswered(request=number, start_s=number / 10, us=1000.0 + number, attempts=1))
@@ -116,3 +137,14 @@ class TestReplanning:
 
     def test_an_interrupted_gain_changes_nothing(self, better):
         assert not any(self.decide(better, [(0.1, 0), (0.1, 0), (None, 0)] * 4))
+
+    def test_a_change_is_confirmed_by_a_gain_that_is_still_there(self, better):
+        gains = iter([0.1, 0.01, None])
+        watch = Replanning(
+            lambda _now: (
+                None
+                if (gain := next(gains)) is None
+                else Replacement(distribution=better, gain=gain, sigma=0.0)
+            )
+        )
+        assert [watch.confirms(Statistics()) for _ in range(3)] == [True, False, False]

@@ -71,12 +71,37 @@ class TestReplanning:
         busy = Statistics(nodes={"a": NodeState(others_busy=0.95)})
         proposal = Replanner(found, lambda: found["throughput"])(busy)
         assert proposal.gain > 0.3
+        assert proposal.is_clear
         share = sum(
             route.weight
             for route in proposal.distribution.routes
             if any(one.node == "a" for one in route.segments)
         )
         assert share < 0.2
+
+    def test_a_slow_link_is_a_clear_gain_though_times_are_uncertain(self, found):
+        """Errors of times that both distributions have in common say nothing about the gain."""
+        spread = {name: replace(costs, shared_spread=0.5) for name, costs in found.costs.items()}
+        uncertain = replace(found, costs=spread)
+        busy = Statistics(nodes={"a": NodeState(others_busy=0.95)})
+        proposal = Replanner(uncertain, lambda: found["throughput"])(busy)
+        metric = proposal.distribution.metrics["throughput"]
+        assert metric.spread > 0.3 * metric.predicted
+        assert proposal.is_clear
+
+    def test_the_same_state_is_planned_for_once(self, found, monkeypatch):
+        plan = Replanner(found, lambda: found["throughput"])
+        busy = {"a": NodeState(others_busy=0.5, free_bytes=1e9), "b": NodeState()}
+        first = plan(Statistics(nodes=busy))
+        again = {"a": NodeState(others_busy=0.52, free_bytes=0.98e9), "b": NodeState()}
+        assert plan(Statistics(nodes=again)) is first
+        for change in (
+            {"nodes": {**busy, "a": NodeState(others_busy=0.6, free_bytes=1e9)}},
+            {"nodes": {**busy, "a": NodeState(others_busy=0.5, free_bytes=1e8)}},
+            {"nodes": busy, "links": (LinkState(source="edge", target="a", gbps=0.1),)},
+        ):
+            assert plan(Statistics(**change)) is not first
+            first = plan(Statistics(nodes=busy))
 
     def test_messages_over_switches_change_no_link(self, found):
         links = (LinkState(source="edge", target="moon", gbps=1e-6),)
