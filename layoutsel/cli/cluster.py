@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from layoutsel.cli import cluster_demo, cluster_nodes, cluster_run, cluster_simulate
+from layoutsel.cli import (
+    cluster_demo,
+    cluster_nodes,
+    cluster_pareto,
+    cluster_run,
+    cluster_simulate,
+)
 from layoutsel.cli.activity import activity
 from layoutsel.cli.guard import guarded
 from layoutsel.cli.options import (
@@ -257,6 +263,7 @@ def parse_limit(text: str) -> tuple[str, float]:
 COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "explain": explain,
+    "pareto": cluster_pareto.pareto,
     "simulate": cluster_simulate.simulate,
     **cluster_nodes.COMMANDS,
     **cluster_run.COMMANDS,

@@ -165,6 +165,20 @@ def test_a_limit_does_not_concern_its_own_target():
     assert (one.limits, other.limits) == ({}, {"latency": 5e4})
 
 
+def test_a_front_is_a_file_of_distributions(planned, tmp_path):
+    file, _ = planned
+    front = tmp_path / "front.json"
+    targets = ["--target", "latency", "--target", "energy"]
+    options = ["--points", 3, "--time-limit", "1s", "-o", front]
+    text = succeed("cluster", "pareto", file, *targets, *options)
+    made = cluster.Distributions.load(front)
+    assert 1 <= len(made.distributions) <= 4
+    assert made.distributions[0].target.label in text
+    for one in made.distributions:
+        assert made[one.target.label].routes
+    assert "expected two different ones" in refused("cluster", "pareto", file, *targets[:2])
+
+
 def test_a_simulation_agrees_with_the_prediction_of_one_request(planned, tmp_path):
     file, _ = planned
     text = succeed(
