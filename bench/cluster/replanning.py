@@ -123,7 +123,7 @@ class Script:
             for change in state.changes:
                 ask(change)
             start_s = time.monotonic()
-            row["epochs_after_s"] = yield from self._settle(start_s)
+            row["switches"] = yield from self._settle(start_s)
             row["throughput_hz"] = yield from self._measured()
             row["routes"] = routes(self._deployed.controller.epoch.distribution)
             yield from self._paced(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +36,8 @@ LOAD_S = 300.0
 """Time limit of the transfer and loading of an artifact, seconds."""
 SNAPSHOT_S = 2.0
 """Time between two snapshots for re-planning, seconds."""
+_REST = 5.0
+"""Pause after a trial that led to no change, as a multiple of its time: trials are requests, too."""
 _TOLERANCE = 0.05
 """Relative L2 error between routes: machine classes may compute in different precisions."""
 
@@ -151,10 +154,13 @@ class DeployedNetwork:
                 try:
                     if (better := watch.consider(self.statistics())) is None:
                         continue
+                    start_s = time.monotonic()
                     self._try(better)
                     if watch.confirms(self.statistics()):
                         number = self.controller.switch(better)
                         logger.warning("%s: epoch %d begins", self.name, number)
+                    else:
+                        self._stop.wait(_REST * (time.monotonic() - start_s))
                 except LayoutselError as error:
                     logger.warning("%s: the distribution stays: %s", self.name, error)
 

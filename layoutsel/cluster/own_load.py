@@ -41,8 +41,8 @@ class OwnLoad:
     def state(self) -> NodeState:
         """State of this machine since the last call.
 
-        Other work beside an idle process takes what it wants. It will leave a share to this process
-        once that runs; of a processor with one other task, half.
+        While this process is idle, other work takes what it wants. It will leave a share to this
+        process once that runs: of a processor with one other task, half.
         """
         with self._turn:
             before, self._before = self._before, self._used()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from layoutsel.cluster.distribution import Distributions
-from layoutsel.cluster.gains import Gains
 from layoutsel.cluster.redistributing import redistribute
+from layoutsel.cluster.replacement_gains import ReplacementGains
 from layoutsel.cluster.segments import Distribution
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.watch import LEAST_GAIN, Replacement
@@ -70,7 +70,7 @@ class Replanner:
             logger.warning("no other distribution: %s", error)
             return None
         (new,) = found.distributions
-        gains = Gains(self._known, now)
+        gains = ReplacementGains(self._known, now)
         gain = gains.gain(new, running)
         # The uncertainty of a gain that is too small anyway does not matter.
         sigma = gains.sigma(new, running) if gain > LEAST_GAIN else 0.0

@@ -24,8 +24,7 @@ Operating systems divide processors among all that ask for them, so that no load
 STALE_S, STALE_SPREAD, MOST_SPREAD = 30.0, 0.1, 0.5
 """Age of a state, seconds; the relative uncertainty it adds at that age; and the largest one.
 
-A state drifts like a random walk, so the uncertainty grows with the root of its age. A running
-network forgets the state of a link that has been silent for longer.
+A state drifts like a random walk, so the uncertainty grows with the root of its age.
 """
 
 

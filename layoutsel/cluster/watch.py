@@ -11,14 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from layoutsel.cluster.distribution import Distribution, Segment
 from layoutsel.cluster.events import ClusterEvent, RequestAnswered, SegmentRan, TensorsSent
-from layoutsel.cluster.statistics import (
-    STALE_S,
-    LinkState,
-    NodeState,
-    Requests,
-    SegmentTimes,
-    Statistics,
-)
+from layoutsel.cluster.statistics import LinkState, NodeState, Requests, SegmentTimes, Statistics
 
 TIME_CONSTANT_S = 5.0
 """Age at which an observation has lost 63 % of its weight, seconds."""
@@ -26,6 +19,8 @@ _TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _LARGE_BYTES = 64 << 10
 """Size from which on a message tells a link's rate."""
+SILENT_S = 3.0
+"""Time without messages after which the state of a link is forgotten, seconds."""
 _RECENT = 2000
 """Number of latest requests that latencies and rate come from."""
 LEAST_GAIN, SIGMAS, SNAPSHOTS = 0.05, 2.0, 3
@@ -146,7 +141,7 @@ class Observations:
         for (source, target), link in self._links.items():
             large, small = link.large_us_per_byte, link.small_us
             age_s = now_s - max(large.last_s, small.last_s)
-            if age_s > STALE_S:
+            if age_s > SILENT_S:
                 continue
             state = LinkState(
                 source=source,

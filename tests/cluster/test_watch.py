@@ -9,8 +9,9 @@ import pytest
 from divided import distribution, network, plan_in_atoms
 
 from layoutsel.cluster.events import RequestAnswered, TensorsSent
-from layoutsel.cluster.statistics import STALE_S, Statistics
+from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.watch import (
+    SILENT_S,
     SNAPSHOTS,
     TIME_CONSTANT_S,
     MovingMean,
@@ -95,7 +96,7 @@ def test_a_silent_link_is_forgotten(now_s):
     found = Observations()
     found(sent(1 << 20, 4e5))
     assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 4e5)
-    now_s[0] += STALE_S
+    now_s[0] += SILENT_S + 20
     assert found.snapshot().links == ()
     found(sent(1 << 20, 1e4, now_s[0]))
     assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 1e4, rel=0.1)

@@ -26,7 +26,7 @@ _LEAST = 0.1
 """Smallest factor that an error is drawn as: times and rates are positive."""
 
 
-class Gains:
+class ReplacementGains:
     """Compares distributions in one state.
 
     Parameters
