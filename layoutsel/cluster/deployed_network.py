@@ -37,7 +37,7 @@ LOAD_S = 300.0
 SNAPSHOT_S = 2.0
 """Time between two snapshots for re-planning, seconds."""
 _REST = 5.0
-"""Pause after a trial that led to no change, as a multiple of its time: trials are requests, too."""
+"""Pause after a trial that led to no change, as a multiple of its time: it costs as requests do."""
 _TOLERANCE = 0.05
 """Relative L2 error between routes: machine classes may compute in different precisions."""
 

@@ -85,8 +85,8 @@ def test_links_are_told_from_messages_of_both_sizes():
 @pytest.mark.usefixtures("now_s")
 def test_the_slower_direction_counts():
     found = Observations()
-    found(sent(1 << 20, 1e4))
-    found(sent(1 << 20, 4e4, ends=("b", "a")))
+    found(sent(1 << 20, 1e4, 19.0))
+    found(sent(1 << 20, 4e4, 19.0, ends=("b", "a")))
     (link,) = found.snapshot().links
     assert link.gbps == pytest.approx(8e-3 * (1 << 20) / 4e4)
 
@@ -94,9 +94,9 @@ def test_the_slower_direction_counts():
 def test_a_silent_link_is_forgotten(now_s):
     """It may be as fast as it was, and only a message over it can tell."""
     found = Observations()
-    found(sent(1 << 20, 4e5))
+    found(sent(1 << 20, 4e5, 19.0))
     assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 4e5)
-    now_s[0] += SILENT_S + 20
+    now_s[0] += SILENT_S + 20  # the observation has lost all weight by then
     assert found.snapshot().links == ()
     found(sent(1 << 20, 1e4, now_s[0]))
     assert found.snapshot().links[0].gbps == pytest.approx(8e-3 * (1 << 20) / 1e4, rel=0.1)
