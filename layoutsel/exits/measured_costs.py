@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +14,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from layoutsel.device.entry_points import StageChain
-from layoutsel.device.stage_worker import TensorWorker
-from layoutsel.device.threads import available_cores
-from layoutsel.device.worker_machines import Machines
 from layoutsel.exits.arrangement import Arrangement, ExitCosts, WorkerKind
+from layoutsel.exits.corun import corun_slowdown
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.simulate import BRANCH, TRUNK, ExitSimulator
-from layoutsel.exits.switches import median_handover_us
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
@@ -63,13 +59,22 @@ class _OnOne(NamedTuple):
     """Times of the branches."""
 
 
+class _Late(NamedTuple):
+    """Further costs of requests to two workers, microseconds."""
+
+    call_us: float
+    """Time of the call and of the answer's way back."""
+    handover_us: float
+    """Time from the end of a segment of the trunk to the start of its branch."""
+
+
 def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCosts:
     """Replace costs by those of requests on this machine, about a second for each worker.
 
     Requests to single workers are timed with different exits on, and with each of them answering,
     in turns. Their differences are the times of the stages, as they run after one another. The
-    cost model only divides each stage's time among its sub-graphs. Requests to two workers yield
-    the time of their call, on top of hand-overs and of the slowdown by each other.
+    cost model only divides each stage's time among its sub-graphs. Requests to two workers, which
+    slow each other down by a measured factor, yield the times of their call and of a hand-over.
 
     Parameters
     ----------
@@ -85,18 +90,11 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         threads: _on_one(costs, next(k for k in present if k.threads == threads), compiled[threads])
         for threads in dict.fromkeys(kind.threads for kind in present)
     }
-    slowdown, handover_us = {}, {}
     pairs = [
         (kind, other)
         for kind, other in itertools.permutations(present, 2)
         if kind.cores + other.cores <= costs.cores
     ]
-    for kind, other in pairs:
-        with _worker(compiled, kind, 0) as first, _worker(compiled, other, kind.cores) as second:
-            handed_us = median_handover_us(first, second)
-            slower = _slowdown((compiled[kind.threads], first), (compiled[other.threads], second))
-        handover_us[f"{kind.name}>{other.name}"] = (handed_us,) * len(costs.needs)
-        slowdown[f"{kind.name}|{other.name}"] = slower
     found = replace(
         costs,
         trunk_us=dict(costs.trunk_us) | {k.name: alone[k.threads].trunk_us for k in present},
@@ -104,13 +102,28 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         request_us=statistics.fmean(one.request_us for one in alone.values()),
         start_us=0.0,  # part of the stages' times
         call_us=0.0,
-        handover_us=handover_us,
-        slowdown=slowdown,
+        handover_us={},
     )
-    late_us = [
-        us for kind, other in pairs for us in _late_us(found, kind, other, compiled[kind.threads])
-    ]
-    return replace(found, call_us=max(0.0, statistics.fmean(late_us or [0.0])))
+    # Pairs of equal workers have equal costs.
+    distinct = {(kind.threads, other.threads): (kind, other) for kind, other in pairs}
+    slower = {key: corun_slowdown(compiled, *pair) for key, pair in distinct.items()}
+    found = replace(
+        found,
+        slowdown={f"{k.name}|{other.name}": slower[k.threads, other.threads] for k, other in pairs},
+    )
+    late = {
+        key: _late(found, kind, other, compiled[kind.threads])
+        for key, (kind, other) in distinct.items()
+    }
+    return replace(
+        found,
+        call_us=statistics.fmean(one.call_us for one in late.values()) if late else 0.0,
+        handover_us={
+            f"{kind.name}>{other.name}": (late[kind.threads, other.threads].handover_us,)
+            * len(costs.needs)
+            for kind, other in pairs
+        },
+    )
 
 
 def _on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> _OnOne:
@@ -264,10 +277,11 @@ def _once_s(run: Callable[[], object]) -> float:
     return time.perf_counter() - start_s
 
 
-def _late_us(
-    costs: ExitCosts, kind: WorkerKind, other: WorkerKind, compiled: CompiledModel
-) -> Iterator[float]:
-    """Measured less predicted times of requests to a trunk and to branches on another worker."""
+def _late(costs: ExitCosts, kind: WorkerKind, other: WorkerKind, compiled: CompiledModel) -> _Late:
+    """Compare requests to a trunk and to branches on another worker with their prediction.
+
+    The final exit, on the trunk's worker, is late by the call; the branches by a hand-over as well.
+    """
     arrangement = Arrangement(trunk=kind.name, branches=(other.name,) * len(costs.needs))
     inputs = random_inputs(compiled.inputs)
     with _model(costs, compiled, {arrangement: None}) as model:
@@ -276,46 +290,6 @@ def _late_us(
             {e: partial(_ask, model, inputs, AskedExit(arrangement, e)) for e in exits}
         )
     known_us = ExitSimulator(costs).known_us(arrangement)
-    return (times_us[e] - float(known_us[e]) for e in exits)
-
-
-def _worker(compiled: Mapping[int, CompiledModel], kind: WorkerKind, after: int) -> TensorWorker:
-    """Make a worker on the cores that follow the first `after` ones."""
-    cores = available_cores()[after : after + kind.cores]
-    return compiled[kind.threads].worker(threads=kind.threads, cores=cores, limit_s=_LIMIT_S)
-
-
-def _slowdown(
-    first: tuple[CompiledModel, TensorWorker], second: tuple[CompiledModel, TensorWorker]
-) -> float:
-    """Time of the whole network on the first worker while the second computes, over that alone."""
-    alone_s = _run_s(*first)
-    stop = threading.Event()
-    model, worker = second
-    other = worker.submit("run beside", partial(_repeat, model, stop))
-    try:
-        return max(1.0, _run_s(*first) / alone_s)
-    finally:
-        stop.set()
-        other.result(2 * _LIMIT_S)
-
-
-def _run_s(compiled: CompiledModel, worker: TensorWorker) -> float:
-    """Median time of a run of the whole network on a worker, seconds."""
-    return float(worker.submit("run", partial(_repeat, compiled, None)).result(2 * _LIMIT_S))
-
-
-def _repeat(compiled: CompiledModel, until: threading.Event | None, machines: Machines) -> float:
-    """Run the whole network for some time or until told, and return the median time, seconds."""
-    chain = StageChain.of(compiled.stages, range(len(compiled.stages)))
-    named = {f"input.{n}": value for n, value in enumerate(random_inputs(compiled.inputs))}
-    tensors = [to_tensor(named[one.name]) for one in chain.inputs]
-    run = machines.function(chain, is_watched=False)
-    run(*tensors)  # prepares the primitives
-    times: list[float] = []
-    end_s = time.monotonic() + (_PROBE_S / 2 if until is None else _LIMIT_S / 2)
-    while not times or (time.monotonic() < end_s and not (until and until.is_set())):
-        start_s = time.perf_counter()
-        run(*tensors)
-        times.append(time.perf_counter() - start_s)
-    return statistics.median(times)
+    *branches_us, final_us = (times_us[e] - float(known_us[e]) for e in exits)
+    call_us = max(0.0, final_us)
+    return _Late(call_us, max(0.0, statistics.fmean(branches_us) - call_us))

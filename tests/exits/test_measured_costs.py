@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layoutsel.exits.measured_costs import requests_to, stage_times
@@ -11,6 +11,7 @@ from layoutsel.exits.simulate import ExitSimulator
 from tests.exits.exit_problems import exit_costs
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_stages_explain_all_requests_to_a_worker(data):
     """Costs of requests that were not measured follow from the stages' times."""
