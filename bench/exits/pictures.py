@@ -4,7 +4,8 @@
 ``layoutsel exits train --static`` (net.onnx, static1.onnx, …). Next to the JSON file, there are pictures of each data set:
 accuracy by latency over thresholds, with networks without exits as dots; distributions of latencies of the trunk alone,
 exits in sequence and exits parallel to the trunk, without a load and beside a busy process; a measured request with an
-early answer, and one without; the predicted arrangement by load. About two minutes for each folder.
+early answer, and one without; the predicted
+arrangement by load. About two minutes for each folder.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _figures(found: DemonstratedExits) -> dict[str, Any]:
         "requests": [
             {**one._asdict(), "runs": [run._asdict() for run in one.runs]} for one in found.requests
         ],
-        "table": documents.to_json(found.table),
+        "tables": documents.to_json(found.tables),
     }
 
 

@@ -27,7 +27,7 @@ from layoutsel.exits.demo_figures import (
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.exit_gantt import ShownRequest, measured_requests, write_exit_gantt
 from layoutsel.exits.exit_plan import ExitPlan
-from layoutsel.exits.load_map import map_table, write_load_map
+from layoutsel.exits.load_map import map_tables, write_load_map
 from layoutsel.exits.load_table import LoadTable
 from layoutsel.exits.network import ExitNetwork, read
 from layoutsel.exits.observing import observe
@@ -73,8 +73,8 @@ class DemonstratedExits:
     """Accuracy on test samples by mean latency, milliseconds: over thresholds, and of others."""
     requests: tuple[ShownRequest, ...]
     """Measured requests, with exits parallel to the trunk if there is such an arrangement."""
-    table: LoadTable
-    """Predicted arrangements by load and kind of work."""
+    tables: Mapping[float, LoadTable]
+    """Predicted arrangements by load, by the share of requests of which no exit is sure."""
     files: tuple[Path, ...]
     """Artifact and pictures."""
 
@@ -178,7 +178,7 @@ def present(folder: Path, output: Path, say: Say) -> DemonstratedExits:
         loaded=loaded,
         accuracies=accuracies,
         requests=requests,
-        table=map_table(planned),
+        tables=map_tables(planned),
         files=(artifact, *(output / f"{name}.svg" for name in PICTURES)),
     )
     _draw(found, trained.data)
@@ -199,8 +199,8 @@ def _draw(found: DemonstratedExits, data: str) -> None:
         draw_distributions(answered, file, title=f"{data}: latencies, {where}")
     title = f"{data}: measured requests of median time"
     write_exit_gantt(found.requests, found.plan.exits, requests, title=title)
-    title = f"{data}: best arrangement by load, predicted {found.table.objective}"
-    write_load_map(found.table, loads, title=title)
+    title = f"{data}: best arrangement by load, predicted {found.plan.objective}"
+    write_load_map(found.tables, loads, title=title)
 
 
 def _times(network: ExitNetwork) -> PatternTimes:

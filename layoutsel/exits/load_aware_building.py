@@ -49,13 +49,7 @@ _IDLE_S = 0.2
 """Time over which the load before a race is measured, seconds."""
 
 
-def table_for(
-    plan: ExitPlan,
-    costs_at: CostsAt | None = None,
-    *,
-    grid: LoadGrid | None = None,
-    **options: Any,
-) -> LoadTable:
+def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -> LoadTable:
     """Make the table of arrangements by load for a planned network.
 
     Parameters
@@ -64,10 +58,8 @@ def table_for(
         Plan for an idle host.
     costs_at
         Times of the network by load; if None, estimates on top of the plan's costs.
-    grid
-        Cells of the table; numbers of busy cores alone if None.
     **options
-        Other options of :func:`~layoutsel.exits.table_planning.make_table`.
+        Options of :func:`~layoutsel.exits.table_planning.make_table`.
 
     Raises
     ------
@@ -82,8 +74,8 @@ def table_for(
         answer=plan.answer,
         objective=plan.objective,
     )
-    cells = grid or LoadGrid.of_host(plan.costs.cores)
-    return make_table(problem, costs_at or loaded_costs(plan.costs), cells, **options)
+    grid = LoadGrid.of_host(plan.costs.cores)
+    return make_table(problem, costs_at or loaded_costs(plan.costs), grid, **options)
 
 
 def build_for_loads(

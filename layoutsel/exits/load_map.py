@@ -1,27 +1,43 @@
-"""Map of the arrangements of a multi-exit network over loads, as predicted."""
+"""Map of the arrangements of a multi-exit network over loads and requests, as predicted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.explain import workers_text
 from layoutsel.exits.load_aware_building import table_for
-from layoutsel.exits.load_grid import LoadGrid
 from layoutsel.exits.load_table import LoadTable
+from layoutsel.exits.patterns import SurePattern
 from layoutsel.report.colour_map import MapCell, write_colour_map
 
-STREAMING = (0.0, 1.0)
-"""Kinds of other work in a map: shares of it that stream through the main memory."""
+HARD = (0.0, 0.5, 0.9, 1.0)
+"""Shares of the requests of which no exit is sure, in a map."""
+_PARTS = 1000
+"""Resolution of these shares."""
 
 
-def map_table(plan: ExitPlan) -> LoadTable:
-    """Make the table of a map, which distinguishes kinds of work as well."""
-    return table_for(plan, grid=LoadGrid.of_host(plan.costs.cores, STREAMING))
+def map_tables(plan: ExitPlan) -> dict[float, LoadTable]:
+    """Make the table of a plan for each of the shares in :data:`HARD`.
+
+    The other requests have the observed patterns of sure exits.
+    """
+    easy = [one for one in plan.patterns if one.exits]
+    total = max(1, sum(one.samples for one in easy))
+    tables = {}
+    for share in HARD:
+        parts = round(_PARTS * share)
+        patterns = [replace(one, samples=one.samples * (_PARTS - parts)) for one in easy]
+        patterns.append(SurePattern(exits=(), samples=total * parts))
+        observed = tuple(one for one in patterns if one.samples)
+        tables[share] = table_for(replace(plan, patterns=observed))
+    return tables
 
 
-def write_load_map(table: LoadTable, file: Path, *, title: str) -> None:
-    """Draw the arrangement by number of busy cores and kind of work.
+def write_load_map(tables: Mapping[float, LoadTable], file: Path, *, title: str) -> None:
+    """Draw the arrangement by number of busy cores, and by share of requests without a sure exit.
 
     Each cell has the predicted objective, and how many times longer the trunk alone takes.
 
@@ -30,19 +46,32 @@ def write_load_map(table: LoadTable, file: Path, *, title: str) -> None:
     WriteError
         If the file cannot be written.
     """
-    levels = table.grid.busy
-    values_us = table.values_us
-    cells = []
-    for cell, (chosen, off) in enumerate(zip(table.chosen, table.off, strict=True)):
-        us, off_us = float(values_us[cell, chosen]), float(values_us[cell, off])
-        lines = (f"{us / 1e3:.3f} ms", f"trunk alone × {off_us / us:.2f}")
-        cells.append(MapCell(choice=chosen, lines=lines))
+    grid = next(iter(tables.values())).grid
+    chosen = {
+        share: [table.arrangements[number] for number in table.chosen]
+        for share, table in tables.items()
+    }
+    choices = list(dict.fromkeys(one for row in chosen.values() for one in row))
+    cells = [
+        [
+            MapCell(choice=choices.index(one), lines=_lines(table, cell))
+            for cell, one in enumerate(chosen[share])
+        ]
+        for share, table in tables.items()
+    ]
     write_colour_map(
-        [cells[at : at + len(levels)] for at in range(0, len(cells), len(levels))],
+        cells,
         file,
-        columns=[f"{busy:g}" for busy in levels],
-        rows=[f"{share:.0%} streaming" for share in table.grid.streaming],
-        choices=[f"workers of trunk and exits: {workers_text(one)}" for one in table.arrangements],
+        columns=[f"{grid.load(cell).busy_cores:g}" for cell in range(grid.cells)],
+        rows=[f"no exit sure: {share:.0%}" for share in tables],
+        choices=[f"workers of trunk and exits: {workers_text(one)}" for one in choices],
         title=title,
         x="cores that other work occupies",
     )
+
+
+def _lines(table: LoadTable, cell: int) -> tuple[str, ...]:
+    """Objective of a cell, and that of the trunk alone relative to it."""
+    values_us = table.values_us[cell]
+    us, off_us = float(values_us[table.chosen[cell]]), float(values_us[table.off[cell]])
+    return f"{us / 1e3:.3f} ms", f"trunk alone × {off_us / us:.2f}"

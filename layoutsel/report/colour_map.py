@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from layoutsel.core.files import write_text
 from layoutsel.report.gantt import numbered_colour
 
-_LEFT, _TOP, _CELL_WIDTH, _CELL_HEIGHT = 130.0, 44.0, 118.0, 50.0
+_LEFT, _TOP, _CELL_WIDTH, _CELL_HEIGHT = 130.0, 44.0, 130.0, 44.0
 _LINE = 15.0
 """Height of a line of text."""
 _KEY = 20.0
