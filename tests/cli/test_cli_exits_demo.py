@@ -18,7 +18,8 @@ from layoutsel.exits import load
 )
 def test_a_network_is_trained_certified_and_timed(tmp_path):
     printed = succeed(
-        *("exits", "demo", "--data", "mnist1d", "--size", "tiny", "-o", tmp_path), run=layoutsel
+        *("exits", "demo", "--data", "mnist1d", "--size", "tiny", "--static", "-o", tmp_path),
+        run=layoutsel,
     )
     assert re.search(r"certified at confidence 0.95: at most 1 % of samples lose", printed)
     for title in ("without a load", "another process on the first core"):
@@ -32,5 +33,9 @@ def test_a_network_is_trained_certified_and_timed(tmp_path):
     for file in pictures:
         assert f"written {file}" in printed
         ET.parse(file)
+    accuracy = (tmp_path / "accuracy.svg").read_text()
+    for file in tmp_path.glob("static*.onnx"):
+        assert f">{file.stem}</text>" in accuracy
+    assert ">networks without exits</text>" in accuracy
     with load(tmp_path / "net.so") as model:
         assert model.exits[-1] == "final"
