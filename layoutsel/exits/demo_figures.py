@@ -23,7 +23,6 @@ _REPEATS = 100
 _SHARES = np.linspace(0, 0.99, 199)
 """Shares of the requests in distributions."""
 
-
 Timed = Callable[[Sequence[np.ndarray]], float]
 """Function that answers a request with these inputs, and returns its time, microseconds."""
 
@@ -39,9 +38,17 @@ def exit_times(model: ExitModel) -> dict[str, Timed]:
 
 
 def medians_in_turns(runs: Mapping[str, Timed], samples: Samples) -> dict[str, float]:
-    """Median time of each run over the first samples, sample by sample in turns, microseconds."""
-    times_us = [[run(inputs) for run in runs.values()] for inputs in samples.inputs[:_REPEATS]]
-    return dict(zip(runs, map(float, np.median(times_us, axis=0)), strict=True))
+    """Median time of each run over the first samples, sample by sample in turns, microseconds.
+
+    Times that are NaN do not count; the median is NaN if all are.
+    """
+    times_us: dict[str, list[float]] = {name: [] for name in runs}
+    for inputs in samples.inputs[:_REPEATS]:
+        for name, run in runs.items():
+            us = run(inputs)
+            if not np.isnan(us):
+                times_us[name].append(us)
+    return {name: float(np.median(of)) if of else np.nan for name, of in times_us.items()}
 
 
 def trade_off(
