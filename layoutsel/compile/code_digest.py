@@ -100,6 +100,16 @@ class Code:
             for file in sorted(folder.rglob("*.py"))
         )
 
+    def fingerprint(self) -> str:
+        """Hash all files with their names."""
+        found = hashlib.sha256()
+        for package, folder in self.packages.items():
+            for file in sorted(folder.rglob("*.py")):
+                text = self.source(file)
+                found.update(f"{package} {file.relative_to(folder)} {len(text)} ".encode())
+                found.update(text)
+        return found.hexdigest()
+
     def digest(self, roots: Iterable[str], stops: Collection[str] = ()) -> str:
         """Hash all definitions that `roots` reach without passing through `stops`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import tvm_passes
 from layoutsel.compile.code_digest import ALL, Code, Definition
+from layoutsel.compile.kept_digests import kept_digests
 from layoutsel.cost import scopes
 from layoutsel.device.machine import versions
 from tvm_passes.algorithms import ALGORITHMS, Algorithm
@@ -111,10 +113,15 @@ def roots() -> dict[str, tuple[str, ...]]:
 
 @cache
 def code_versions() -> Mapping[str, str]:
-    """Compute the digests of the code that generates and measures kernels, by scope."""
-    return code_digests(
-        Code({"layoutsel": _LAYOUTSEL, "tvm_passes": Path(str(tvm_passes.__file__)).parent})
-    )
+    """Find the digests of the code that generates and measures kernels, by scope."""
+    code = Code({"layoutsel": _LAYOUTSEL, "tvm_passes": Path(str(tvm_passes.__file__)).parent})
+    return kept_digests(code_source(code), lambda: code_digests(code))
+
+
+def code_source(code: Code) -> str:
+    """Hash everything that the digests of the code depend on, without parsing it."""
+    ends = {scope: (starts, stops_of(scope)) for scope, starts in all_roots(code).items()}
+    return hashlib.sha256(f"{sys.version} {ends} {code.fingerprint()}".encode()).hexdigest()
 
 
 def code_digests(code: Code) -> dict[str, str]:

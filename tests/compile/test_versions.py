@@ -1,6 +1,7 @@
 """Digests of the code that kernels come from: what changes them, what does not, and that nothing is forgotten."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -17,10 +18,12 @@ import layoutsel
 import tvm_passes
 from layoutsel.building.candidate import build_candidate
 from layoutsel.compile.code_digest import Code, Definition
+from layoutsel.compile.kept_digests import FILE, kept_digests
 from layoutsel.compile.versions import (
     all_roots,
     all_versions,
     code_digests,
+    code_source,
     code_versions,
     roots,
     stops_of,
@@ -129,6 +132,7 @@ NOT_CODE = {
 """Modules of `tvm_passes` that no candidate's code comes from."""
 
 
+@functools.cache
 def reached():
     code = Code(FOLDERS)
     return {
@@ -267,11 +271,17 @@ def called_in(build):
     return {found for one in seen if (found := definition_at(*one))}
 
 
+@functools.cache
+def statements(path):
+    """Top-level statements of a module."""
+    return ast.parse(path.read_bytes()).body
+
+
 def definition_at(file, line):
     """The top-level definition of a line; None for a module itself."""
     path = Path(file)
     module = ".".join(path.relative_to(FOLDERS["tvm_passes"].parent).with_suffix("").parts)
-    for statement in ast.parse(path.read_bytes()).body:
+    for statement in statements(path):
         first = min(
             [statement.lineno, *(d.lineno for d in getattr(statement, "decorator_list", ()))]
         )
@@ -322,3 +332,23 @@ def test_all_that_runs_for_a_candidate_is_in_its_scopes(case):
     reached_or_looking = {f"{one.module}:{one.name}" for one in allowed} | LOOKING
     assert {one for one in ran - reached_or_looking if not one.startswith(LOOKING_IN)} == set()
     assert len(ran) > 20
+
+
+def test_digests_are_kept_for_the_same_code_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "layoutsel" / FILE
+    source, other = (code_source(Edited(edit)) for edit in (lambda _, text: text, redocumented))
+    assert source != other
+    assert kept_digests(source, lambda: {"code": "first"}) == {"code": "first"}
+    assert kept_digests(source, lambda: {"code": "second"}) == {"code": "first"}
+    assert kept_digests(other, lambda: {"code": "second"}) == {"code": "second"}
+    file.write_text(file.read_text()[:-9])
+    assert kept_digests(other, lambda: {"code": "third"}) == {"code": "third"}
+    assert kept_digests(other, dict) == {"code": "third"}
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "layoutsel").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for digest in ("first", "second"):
+        assert kept_digests("source", lambda digest=digest: {"code": digest}) == {"code": digest}
