@@ -246,7 +246,11 @@ def test_what_a_driver_does_not_build_goes_to_the_cpu(path, values, tmp_path):
     [
         ("unmeasured", "cannot measure the device of 'opencl'"),
         ("memory", "outer runs on the CPU instead"),
-        ("missing", "unit 'opencl' is left out, with the pins to it: no driver finds a device"),
+        pytest.param(
+            "missing",
+            "unit 'opencl' is left out, with the pins to it: no driver finds a device",
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 @pytest.mark.usefixtures("unguarded")
