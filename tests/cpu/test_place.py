@@ -42,7 +42,7 @@ DAILY_STORED = [
     STORED[2],
     pytest.param(*STORED[0].values, marks=[needs_bf16, pytest.mark.nightly], id=STORED[0].id),
 ]
-"""With one whose kernels take LLVM seconds nightly."""
+"""The same; those of pairs, which LLVM compiles for seconds, are nightly."""
 TILES = [
     pytest.param(Decision.parse(text), marks=needs_amx, id=text)
     for text in ("amx:NHWC:bf16", "amx:NCHW32c:split-bf16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from tvm import relax
@@ -52,7 +53,7 @@ _NAMED_FUNCTIONS = (
 samples.
 """
 
-_NUMPY = {
+_NUMPY: Mapping[str, Callable[..., np.ndarray]] = {
     "abs": np.abs,
     "add": np.add,
     "divide": np.divide,
