@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from layoutsel.cluster.routing import Epoch, nodes_of
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.timeline import Timeline
 from layoutsel.cluster.watch import Observations, Replacement, Replanning
+from layoutsel.core.closing import Closing
 from layoutsel.device.artifact_header import read_header
 from layoutsel.device.signature import Signature
 from layoutsel.runtime.binding import bind
@@ -42,7 +42,7 @@ _TOLERANCE = 0.05
 """Relative L2 error between routes: machine classes may compute in different precisions."""
 
 
-class DeployedNetwork:
+class DeployedNetwork(Closing):
     """A network on the nodes of a topology: a callable, as :class:`CompiledModel` is.
 
     Calls from several threads are safe and run at the same time. Made by :func:`deploy`; the end of
@@ -178,17 +178,6 @@ class DeployedNetwork:
             self._watcher.join(self._patience_s)
         self.controller.close()
         self._engine.close()
-
-    def __enter__(self) -> DeployedNetwork:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _patience_s(self) -> float:
