@@ -9,7 +9,7 @@ from pathlib import Path
 
 import machines
 
-from layoutsel.cluster.classes import atom_graph, class_costs, machine_classes, plan_class
+from layoutsel.cluster.classes import atom_graph, costs_of, machine_classes, plan_class
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.problem import AtomGraph, ClassCosts, Cluster
 from layoutsel.cluster.topology import SCHEMA_VERSION, Header, Node, Topology
@@ -55,6 +55,6 @@ def priced(model: str, kinds: Sequence[str]) -> Priced:
     graph = replace(atom_graph(planned), model_name=model)
     return Priced(
         graph=graph,
-        costs=class_costs(graph, planned),
+        costs=costs_of(graph, planned),
         plans={one.machine_class.name: one.plan.in_stages(graph.atoms) for one in planned},
     )
