@@ -23,6 +23,8 @@ _MOST_ROUNDS = 3
 """Maximum number of times that room for live tensors is added."""
 _LEAST_SHARE = 1e-4
 """Minimum share of the requests of a route."""
+_LOOSE = 0.01
+"""Relative gap from which on another bound is tried."""
 _LEAST_LOAD_US = 1e-9
 """Bound on the time for which a request occupies some resource if no other is known, us."""
 
@@ -59,6 +61,9 @@ def most_requests(asked: Asked) -> TargetAnswer:
         kept += _within_limits(asked, mixes)
     kept = kept or [least(asked, cluster.problem).mix]  # raises if nothing keeps the limits
     best = max(kept, key=asked.value)
+    if bound and asked.value(best) < (1 - _LOOSE) * bound:
+        # Column generation has had too little time for the prices of so many nodes.
+        bound = min(bound, bound_hz(asked))
     kind = f" ({found.strategy})" if found is not None and best is mixes[-1] else ""
     return TargetAnswer(
         mix=best,
