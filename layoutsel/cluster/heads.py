@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from layoutsel.cluster.ray_settings import PORT, Security
 from tvm_passes.errors import LayoutselError
@@ -55,6 +56,8 @@ def check_head(address: str, security: Security) -> None:
             f"no cluster at {address}: {error.strerror or error}. Start one with 'layoutsel "
             f"cluster join --head'"
         ) from error
+    except ValueError as error:
+        raise LayoutselError(f"no cluster at {address}: {error}; expected HOST:PORT") from error
     if answer[3:4] != _SETTINGS[3:4]:
         raise LayoutselError(_refusal(address, security, f"its answer is {answer!r}"))
 
@@ -73,12 +76,23 @@ def _refusal(address: str, security: Security, why: str) -> str:
 def _stream(address: str, security: Security) -> Iterator[socket.socket]:
     host, _, port = address.rpartition(":")
     place = (host.strip("[]") or address, int(port) if host else PORT)
+    context = None if security.tls is None else _context(security.tls)
     with socket.create_connection(place, LIMIT_S) as plain:
-        if security.tls is None:
+        if context is None:
             yield plain
             return
-        context = ssl.create_default_context(cafile=str(security.tls / "ca.crt"))
-        context.load_cert_chain(security.tls / "tls.crt", security.tls / "tls.key")
-        context.set_alpn_protocols(["h2"])
         with context.wrap_socket(plain, server_hostname=place[0]) as stream:
             yield stream
+
+
+def _context(folder: Path) -> ssl.SSLContext:
+    """Settings of TLS from a folder's files."""
+    try:
+        context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    except ssl.SSLError as error:
+        raise LayoutselError(
+            f"--tls {folder}: {error.reason or error}; expected ca.crt, tls.crt and its key tls.key"
+        ) from error
+    context.set_alpn_protocols(["h2"])
+    return context
