@@ -106,7 +106,4 @@ def _origin(table: LoadTable) -> str:
     """Sentence about the origin of the times."""
     if set(table.factors) == {1.0}:
         return "all times are predicted; nothing was measured"
-    return (
-        "times are predicted for the load, times what each arrangement took when the network was "
-        "compiled"
-    )
+    return "predicted for each load, and corrected by a measurement at compilation"

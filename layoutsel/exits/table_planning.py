@@ -18,7 +18,7 @@ from layoutsel.planning.programme import Programme
 TOLERANCE = 0.02
 """Default regret up to which an arrangement counts as good enough for a cell."""
 MOST = 8
-"""Default maximum number of arrangements, without those that only fall-backs use."""
+"""Default maximum number of arrangements of each kind."""
 TIME_LIMIT_S = 2.0
 """Default time limit of all searches together, seconds."""
 _LEAST_S = 0.01
@@ -42,7 +42,9 @@ def make_table(
 
     The kept ones are the fewest of the cells' best arrangements such that one of them is within the
     tolerance of the best in every cell. If more than `most` are necessary, the tolerance is
-    doubled. The trunk alone is kept as well, for each cell on a worker within the tolerance.
+    doubled. The trunk alone is kept as well, and so is the best arrangement on one worker, which a
+    wrong prediction of several threads or workers does not slow down: for each cell within the
+    tolerance.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def make_table(
     tolerance
         Relative loss that is good enough.
     most
-        Maximum number of arrangements without the trunk alone, at least 1.
+        Maximum number of arrangements of each of the three kinds, at least 1.
     time_limit_s
         Time limit of all searches, seconds. Arrangements that were not proven to be the best have a
         bound below their value.
@@ -75,12 +77,17 @@ def make_table(
         costs = costs_at(grid.load(cell))
         left_s = max((end_s - time.monotonic()) / (grid.cells - cell), _LEAST_S)
         solved.append(solve(replace(problem, costs=costs), pins, left_s))
-    bests = dict.fromkeys(one.best.arrangement for one in solved)
-    alone = dict.fromkeys(
-        one for found in solved for one in found.baselines.values() if not any(one.branches)
+    baselines = [(found, one) for found in solved for one in found.baselines.values()]
+    groups = (
+        [found.best.arrangement for found in solved],
+        [one for _, one in baselines if not any(one.branches)],
+        [one for found, one in baselines if not one.is_beside and _keeps_pins(found, one)],
     )
     kept = dict.fromkeys(
-        [*_few(solved, list(bests), tolerance, most), *_few(solved, list(alone), tolerance, most)]
+        one
+        for group in groups
+        if group
+        for one in _few(solved, list(dict.fromkeys(group)), tolerance, most)
     )
     values_us = _values_us(solved, list(kept), problem.objective)
     return LoadTable(
@@ -96,6 +103,13 @@ def make_table(
         ),
         bound_us=tuple(found.best.bound_us for found in solved),
         factors=(1.0,) * len(kept),
+    )
+
+
+def _keeps_pins(found: SolvedExits, one: Arrangement) -> bool:
+    """True if each stage has a worker that the pins allow."""
+    return one.trunk in found.options.trunk and all(
+        worker in of for worker, of in zip(one.branches, found.options.branches, strict=True)
     )
 
 

@@ -166,10 +166,31 @@ class TestTwoCores:
         problem = two_core_problem()
         costs_at = loaded_costs(problem.costs)
         made = make_table(problem, costs_at, LoadGrid.of_host(2), most=1, tolerance=0.001)
-        # One arrangement, and the trunk alone.
+        # One arrangement, one of those on one worker, and the trunk alone.
         on = [one for one in made.arrangements if any(one.branches)]
-        assert len(on) <= 1
+        assert len(on) <= 2
+        assert sum(one.is_beside for one in on) <= 1
         assert made.regret.max() >= 0
+
+    def test_one_worker_is_left_if_several_are_slower_than_predicted(self):
+        problem = two_core_problem()
+
+        def costs_at(load: CoreLoad) -> ExitCosts:  # two threads are slow; a second worker is free
+            costs = replace(problem.costs, handover_us={}, slowdown={})
+            slow = {"cpu-2": tuple(tuple(9 * us for us in of) for of in costs.trunk_us["cpu-2"])}
+            return replace(costs, trunk_us={**costs.trunk_us, **slow})
+
+        made = make_table(problem, costs_at, LoadGrid.of_host(2))
+        assert made.arrangements[made.chosen[0]].is_beside
+        measured = [
+            us * (20 if one.is_beside else 1)
+            for us, one in zip(made.value_us[0], made.arrangements, strict=True)
+        ]
+        corrected = made.corrected(CoreLoad.idle(2), measured)
+        left = made.arrangements[corrected.chosen[0]]
+        assert set(left.branches) == {left.trunk}
+        pinned = make_table(problem, costs_at, LoadGrid.of_host(2), pins=["early=off"])
+        assert not any(one.branches[0] for one in pinned.arrangements)
 
     def test_a_measurement_corrects_all_cells(self, table):
         chosen = table.chosen[0]
