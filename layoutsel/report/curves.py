@@ -22,6 +22,8 @@ _LEGEND = 230.0
 """Width of the legend."""
 _MARGIN = 0.04
 """Share of an axis that stays free at each end."""
+_HALO = ' stroke="white" stroke-width="3" paint-order="stroke"'
+"""Attributes of text that is readable on lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ def _lines(series: Sequence[Series], title: str, x: str, y: str, scale: _Scale) 
         places = [(column(point[0]), row(point[1])) for point in one.points]
         yield from _marks(places, one, colour)
         for (left, top), text in zip(places, one.labels, strict=False):
-            yield _text(left, top - 8, text, anchor="middle")
+            yield _text(left, top - 8, text, anchor="middle", more=_HALO)
         top = _TOP + _ROW * number
         sample = [(right + 14, top + 6), (right + 34, top + 6)]
         yield from _marks(sample if one.is_line else sample[1:], one, colour)
@@ -153,8 +155,10 @@ def _path(places: Sequence[Point], colour: str, width: float) -> str:
     return f'<polyline points="{through}" fill="none" stroke="{colour}" stroke-width="{width:g}"/>'
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal") -> str:
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "start", weight: str = "normal", more: str = ""
+) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}"{more}>'
         f"{escape(text)}</text>"
     )
