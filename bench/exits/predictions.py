@@ -26,7 +26,8 @@ from layoutsel.device.load_generators import generating
 from layoutsel.device.machine import this_machine
 from layoutsel.device.threads import available_cores
 from layoutsel.exits.comparing import contenders
-from layoutsel.exits.executor import ExitAnswer, ExitModel
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.latencies import LatencyModel
 from layoutsel.exits.loaded_costs import loaded_costs

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <new>
 #include <numeric>
 
@@ -17,17 +16,6 @@ constexpr int64_t kHugePage = 2 << 20;  // fewer misses of the address cache
 constexpr int64_t kHugePageFrom = 1 << 20;
 
 int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-
-struct Lifetime {
-  int64_t first = std::numeric_limits<int64_t>::max();
-  int64_t last = -1;
-
-  void Touch(int64_t time) {
-    first = std::min(first, time);
-    last = std::max(last, time);
-  }
-  bool Overlaps(const Lifetime& other) const { return first <= other.last && other.first <= last; }
-};
 
 std::vector<Lifetime> Lifetimes(const Graph& graph) {
   std::vector<Lifetime> out(graph.storages.size());
@@ -52,32 +40,46 @@ struct Buffer {
 
 }  // namespace
 
-ArenaPlan PlanArena(const Graph& graph) {
-  std::vector<Lifetime> lives = Lifetimes(graph);
+ArenaPlan PlanArena(const std::vector<Lifetime>& lives, const std::vector<int64_t>& bytes) {
   ArenaPlan plan;
-  plan.offsets.assign(graph.storages.size(), -1);
-  std::vector<size_t> order(graph.storages.size());
+  plan.offsets.assign(lives.size(), -1);
+  std::vector<size_t> order(lives.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return graph.storages[a].bytes > graph.storages[b].bytes;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return bytes[a] > bytes[b]; });
   std::vector<size_t> placed;  // ascending by offset
   for (size_t id : order) {
-    if (graph.storages[id].kind != StorageKind::kTemp || lives[id].last < 0) continue;
-    int64_t bytes = RoundUp(graph.storages[id].bytes, kAlignment);
+    if (lives[id].last < 0) continue;
+    int64_t size = RoundUp(bytes[id], kAlignment);
     int64_t at = 0;
     for (size_t other : placed) {
       if (!lives[id].Overlaps(lives[other])) continue;
-      if (at + bytes <= plan.offsets[other]) break;
-      at = std::max(at, plan.offsets[other] + RoundUp(graph.storages[other].bytes, kAlignment));
+      if (at + size <= plan.offsets[other]) break;
+      at = std::max(at, plan.offsets[other] + RoundUp(bytes[other], kAlignment));
     }
     plan.offsets[id] = at;
-    plan.bytes = std::max(plan.bytes, at + bytes);
+    plan.bytes = std::max(plan.bytes, at + size);
     auto place = std::upper_bound(placed.begin(), placed.end(), at,
                                   [&](int64_t value, size_t b) { return value < plan.offsets[b]; });
     placed.insert(place, id);
   }
   return plan;
+}
+
+ArenaPlan PlanArena(const Graph& graph) {
+  std::vector<Lifetime> lives = Lifetimes(graph);
+  std::vector<int64_t> bytes;
+  for (size_t id = 0; id < lives.size(); ++id) {
+    if (graph.storages[id].kind != StorageKind::kTemp) lives[id] = {};
+    bytes.push_back(graph.storages[id].bytes);
+  }
+  return PlanArena(lives, bytes);
+}
+
+std::shared_ptr<char> NewArena(int64_t bytes) {
+  void* data = std::aligned_alloc(kAlignment, RoundUp(std::max<int64_t>(bytes, 1), kAlignment));
+  if (data == nullptr) throw std::bad_alloc();
+  return std::shared_ptr<char>(static_cast<char*>(data), std::free);
 }
 
 char* ThreadArena(int64_t bytes) {

@@ -15,6 +15,8 @@ thread_local Cancellation* watched = nullptr;
 // Prefix of the virtual machine's own functions.
 constexpr std::string_view kBuiltin = "vm.builtin.";
 
+}  // namespace
+
 bool IsBuiltin(ffi::AnyView name) {
   // The machine passes a plain pointer, which need not be copied; Python passes a string.
   if (auto text = name.try_cast<const char*>()) {
@@ -22,8 +24,6 @@ bool IsBuiltin(ffi::AnyView name) {
   }
   return name.cast<std::string>().rfind(kBuiltin, 0) == 0;
 }
-
-}  // namespace
 
 void Watch(int64_t address) { watched = reinterpret_cast<Cancellation*>(address); }
 

@@ -24,6 +24,9 @@ void Watch(int64_t address);
 // calling thread's run is cancelled. Costs one comparison where nobody watches.
 void BeginSubgraph();
 
+// Tells whether a function, by its name, is one of the virtual machine's own.
+bool IsBuiltin(ffi::AnyView name);
+
 // Calls BeginSubgraph before every call that is not the virtual machine's own.
 ffi::Function Instrument();
 

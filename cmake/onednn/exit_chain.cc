@@ -1,11 +1,16 @@
 #include "exit_chain.h"
 
-#include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/error.h>
 
 #include <cmath>
+#include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
+
+#include "chain.h"
+#include "inputs.h"
+#include "threads.h"
 
 namespace layoutsel {
 
@@ -18,17 +23,6 @@ struct Test {
   int64_t label;
 };
 
-struct Stage {
-  ffi::Function function;
-  ffi::Any weights;
-  std::vector<int64_t> reads;
-  std::vector<int64_t> writes;
-  std::vector<int64_t> frees;
-  std::vector<Test> tests;
-};
-
-std::vector<int64_t> Slots(const ffi::Shape& shape) { return {shape.begin(), shape.end()}; }
-
 std::vector<Test> Tests(const ffi::Shape& shape) {
   std::vector<Test> found;
   for (size_t i = 0; i < shape.size(); i += 4) {
@@ -37,65 +31,81 @@ std::vector<Test> Tests(const ffi::Shape& shape) {
   return found;
 }
 
-float Score(const ffi::Any& value) {
-  ffi::Tensor tensor = value.cast<ffi::Tensor>();
-  return *reinterpret_cast<const float*>(static_cast<const char*>(tensor.data_ptr()) +
-                                         tensor.byte_offset());
+const char* DataOf(const ffi::Any& value) {
+  DLTensor* tensor = value.cast<DLTensor*>();
+  return static_cast<const char*>(tensor->data) + tensor->byte_offset;
 }
 
-void Run(const Stage& stage, std::vector<ffi::Any>* values, std::vector<ffi::AnyView>* arguments) {
-  arguments->clear();
-  for (int64_t slot : stage.reads) arguments->push_back((*values)[slot]);
-  arguments->push_back(stage.weights);
-  ffi::Any result;
-  stage.function.CallPacked(arguments->data(), static_cast<int32_t>(arguments->size()), &result);
-  // A stage of one result returns the tensor itself.
-  auto several = result.as<ffi::Array<ffi::Any>>();
-  size_t made = several ? several->size() : 1;
-  if (made != stage.writes.size()) {
-    TVM_FFI_THROW(ValueError) << "a stage returned " << made << " tensors; expected "
-                              << stage.writes.size();
+// Stages with the tests after each of them, and where the answer goes.
+class Exits {
+ public:
+  Exits(const ChainParts& parts, const ffi::Array<ffi::Shape>& tests,
+        const ffi::Array<ffi::Tensor>& inputs, int64_t threads, int64_t outcome, int64_t values)
+      : inputs_(inputs),
+        threads_(static_cast<int>(threads)),
+        outcome_(reinterpret_cast<ExitOutcome*>(outcome)),
+        values_(reinterpret_cast<char*>(values)) {
+    std::vector<int64_t> kept;
+    for (const ffi::Shape& one : tests) {
+      tests_.push_back(Tests(one));
+      for (const Test& test : tests_.back()) {
+        kept.insert(kept.end(), {test.values, test.score, test.label});
+      }
+    }
+    chain_ = std::make_unique<Chain>(parts, std::move(kept), false);
   }
-  if (!several) {
-    (*values)[stage.writes[0]] = std::move(result);
-    return;
+
+  bool Answer(ffi::PackedArgs args) {
+    if (!inputs_.Take(args, 1)) return false;
+    auto thresholds = reinterpret_cast<const double*>(args[0].cast<int64_t>());
+    RequestedThreads threads(threads_);
+    outcome_->has_nan = 0;
+    chain_->Run(inputs_.taken(), [&](size_t stage) {
+      for (const Test& test : tests_[stage]) {
+        if (IsAnswer(test, thresholds)) return true;
+      }
+      return false;
+    });
+    chain_->Release();
+    return true;
   }
-  for (size_t i = 0; i < made; ++i) (*values)[stage.writes[i]] = (*several)[i];
-}
+
+ private:
+  bool IsAnswer(const Test& test, const double* thresholds) {
+    double score = *reinterpret_cast<const float*>(DataOf(chain_->Value(test.score)));
+    if (std::isnan(score)) outcome_->has_nan = 1;
+    bool is_final = &test == &tests_.back().back();
+    if (!is_final && !(score >= thresholds[test.exit])) return false;
+    outcome_->exit = test.exit;
+    outcome_->score = score;
+    outcome_->label = *reinterpret_cast<const int64_t*>(DataOf(chain_->Value(test.label)));
+    DLTensor* values = chain_->Value(test.values).cast<DLTensor*>();
+    std::memcpy(values_, DataOf(chain_->Value(test.values)), ffi::GetDataSize(*values));
+    return true;
+  }
+
+  std::vector<std::vector<Test>> tests_;  // by stage
+  std::unique_ptr<Chain> chain_;
+  Inputs inputs_;
+  int threads_;
+  ExitOutcome* outcome_;
+  char* values_;
+};
 
 }  // namespace
 
-ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Any> weights,
-                        ffi::Array<ffi::Shape> reads, ffi::Array<ffi::Shape> writes,
-                        ffi::Array<ffi::Shape> frees, ffi::Array<ffi::Shape> tests, int64_t slots) {
-  std::vector<Stage> stages;
-  for (size_t i = 0; i < functions.size(); ++i) {
-    stages.push_back({functions[i], weights[i], Slots(reads[i]), Slots(writes[i]), Slots(frees[i]),
-                      Tests(tests[i])});
+ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Function> recorded,
+                        ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
+                        ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees, int64_t slots,
+                        ffi::Array<ffi::Shape> tests, ffi::Array<ffi::Tensor> inputs,
+                        int64_t threads, int64_t outcome, int64_t values) {
+  ChainParts parts{functions, recorded, weights, reads, writes, frees, slots};
+  if (tests.empty() || tests.back().empty()) {
+    TVM_FFI_THROW(ValueError) << "the last stage of a chain has no exit";
   }
+  auto exits = std::make_shared<Exits>(parts, tests, inputs, threads, outcome, values);
   return ffi::Function::FromPacked(
-      [stages = std::move(stages), slots](ffi::PackedArgs args, ffi::Any* answer) {
-        auto thresholds = reinterpret_cast<const double*>(args[0].cast<int64_t>());
-        std::vector<ffi::Any> values(slots);
-        for (int i = 1; i < args.size(); ++i) values[i - 1] = args[i];
-        std::vector<ffi::AnyView> arguments;
-        bool has_nan = false;
-        for (const Stage& stage : stages) {
-          Run(stage, &values, &arguments);
-          for (const Test& test : stage.tests) {
-            double score = Score(values[test.score]);
-            has_nan = has_nan || std::isnan(score);
-            bool is_final = &test == &stages.back().tests.back();
-            if (!is_final && !(score >= thresholds[test.exit])) continue;
-            *answer =
-                ffi::Array<ffi::Any>({test.exit, static_cast<int64_t>(has_nan), values[test.values],
-                                      values[test.score], values[test.label]});
-            return;
-          }
-          for (int64_t slot : stage.frees) values[slot] = nullptr;
-        }
-        TVM_FFI_THROW(ValueError) << "the last stage of a chain has no exit";
-      });
+      [exits](ffi::PackedArgs args, ffi::Any* result) { *result = exits->Answer(args); });
 }
 
 }  // namespace layoutsel

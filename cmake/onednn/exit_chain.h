@@ -4,25 +4,34 @@
 
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/shape.h>
+#include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/function.h>
 
 namespace layoutsel {
 
 namespace ffi = tvm::ffi;
 
-// Makes a function of a chain of stages. Tensors have numbers, the slots; the inputs come first.
+// The answer of an exit. Must match layoutsel/exits/exit_chain.py.
+struct ExitOutcome {
+  int64_t exit;
+  int64_t label;
+  double score;
+  int64_t has_nan;  // 1 if any score was not a number
+};
+
+// Makes a function of a chain of stages: see ChainParts. tests[i] holds, for each exit that is
+// complete after stage i, its number and the slots of its values, score and class.
 //
-// Stage i calls functions[i] on the slots reads[i] and on weights[i], stores its results in
-// writes[i] and frees the slots frees[i]. tests[i] holds, for each exit that is then complete,
-// its number and the slots of its values, score and class.
-//
-// The function takes the address of the thresholds, a double for each exit, and the inputs. It
-// stops at the first exit whose score is at least its threshold, or at the last one. A score or
-// threshold that is not a number does not stop it earlier. It returns the exit's number, 1 if any
-// score was not a number, and the exit's values, score and class.
-ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Any> weights,
-                        ffi::Array<ffi::Shape> reads, ffi::Array<ffi::Shape> writes,
-                        ffi::Array<ffi::Shape> frees, ffi::Array<ffi::Shape> tests, int64_t slots);
+// The function takes the address of the thresholds, a double for each exit, and the inputs, which
+// have the shapes and types of `inputs`. It computes on `threads` threads, stops at the first exit
+// whose score is at least its threshold, or at the last one, and returns true. A score or threshold
+// that is not a number does not stop it earlier. The answer lies at the address `outcome`, and the
+// values of the classes at `values`. It returns false if it does not take these inputs.
+ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Function> recorded,
+                        ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
+                        ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees, int64_t slots,
+                        ffi::Array<ffi::Shape> tests, ffi::Array<ffi::Tensor> inputs,
+                        int64_t threads, int64_t outcome, int64_t values);
 
 }  // namespace layoutsel
 

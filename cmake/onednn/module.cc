@@ -9,8 +9,10 @@
 
 #include "blueprint.h"
 #include "cancellation.h"
+#include "chain.h"
 #include "exit_chain.h"
 #include "partition.h"
+#include "recording.h"
 #include "threads.h"
 
 namespace layoutsel {
@@ -115,8 +117,11 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.onednn.use_cache", UseCache)
       .def("layoutsel.onednn.drop_cache", DropCache)
       .def("layoutsel.watch", Watch)
+      .def("layoutsel.chain", RunChain)
+      .def("layoutsel.repeated_runs", RepeatedRuns)
       .def("layoutsel.exit_chain", ExitChain)
       .def("layoutsel.cancelling_instrument", Instrument)
+      .def("layoutsel.recording_instrument", Recording::Instrument)
       .def("layoutsel.set_num_threads", SetNumThreads)
       .def("layoutsel.get_num_threads", GetNumThreads);
 }

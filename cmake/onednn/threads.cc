@@ -26,12 +26,13 @@ struct ParallelGroupEnv {
 using ParallelLambda = int (*)(int task_id, ParallelGroupEnv* env, void* cdata);
 
 int ParallelLaunch(ParallelLambda body, void* cdata, int num_task) {
-  if (omp_in_parallel()) {
+  int threads = GetNumThreads();
+  if (num_task > 0 && num_task < threads) threads = num_task;
+  // A team of one costs as much as a kernel of a microsecond.
+  if (threads == 1 || omp_in_parallel()) {
     ParallelGroupEnv env{nullptr, 1};
     return body(0, &env, cdata);
   }
-  int threads = GetNumThreads();
-  if (num_task > 0 && num_task < threads) threads = num_task;
   TVMFFIObjectHandle failure = nullptr;
 #pragma omp parallel num_threads(threads)
   {

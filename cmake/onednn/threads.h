@@ -11,6 +11,18 @@ int SetNumThreads(int count);
 // Threads that a call from this thread computes with.
 int GetNumThreads();
 
+// Within its life, calls of this thread compute on `count` threads.
+class RequestedThreads {
+ public:
+  explicit RequestedThreads(int count) : before_(SetNumThreads(count)) {}
+  ~RequestedThreads() { SetNumThreads(before_); }
+  RequestedThreads(const RequestedThreads&) = delete;
+  RequestedThreads& operator=(const RequestedThreads&) = delete;
+
+ private:
+  int before_;
+};
+
 // Within its life, OpenMP's setting of the calling thread is GetNumThreads(), for oneDNN.
 class ScopedThreads {
  public:

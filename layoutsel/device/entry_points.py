@@ -9,10 +9,14 @@ from typing import Any
 import tvm_ffi
 from tvm_ffi._ffi_api import ArrayGetItem
 
+from layoutsel.device.chain_slots import ChainSlots, chain_slots
 from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature, ValueRange
+from layoutsel.device.threads import shares_openmp
+from layoutsel.device.virtual_machine import virtual_machine
 from tvm_passes.devices import DeviceId
 from tvm_passes.errors import LayoutselError
+from tvm_passes.onednn.plugin import function as plugin
 
 MAIN = "main"
 """Name of the function that computes the whole model."""
@@ -89,53 +93,84 @@ class Program:
         }
         object.__setattr__(self, "own_weights", tuples)
 
-    def whole(self, machine: tvm_ffi.Module) -> Callable[..., list[tvm_ffi.Tensor]]:
+    def whole(
+        self, machine: tvm_ffi.Module, *, repeats: bool = False
+    ) -> Callable[..., list[tvm_ffi.Tensor]]:
         """Make a function of the model's inputs that returns its results on `machine`.
 
-        Outputs for verification alone come last.
+        Outputs for verification alone come last. For `repeats` see :meth:`function`.
         """
         chain = StageChain.of(self.entries, range(len(self.entries)))
         outputs = tuple(sorted(chain.outputs, key=_number))
-        run = self.function(machine, replace(chain, outputs=outputs))
+        run = self.function(machine, replace(chain, outputs=outputs), repeats=repeats)
         places = [_number(one) for one in chain.inputs]
+        if places == list(range(len(places))):
+            return run
         return lambda *inputs: run(*[inputs[place] for place in places])
 
     def function(
-        self, machine: tvm_ffi.Module, chain: StageChain
+        self, machine: tvm_ffi.Module, chain: StageChain, *, repeats: bool = False
     ) -> Callable[..., list[tvm_ffi.Tensor]]:
         """Make a function of the inputs of `chain` that returns its results on `machine`.
 
         The stages pass tensors on without copies, and each is freed after its last use.
+
+        Parameters
+        ----------
+        machine
+            Virtual machine of this program.
+        chain
+            Stages.
+        repeats
+            True to record the first run, on a machine of its own, and to repeat its calls of
+            kernels in later runs, without a machine. Models that use devices, and those with
+            larger intermediates than ``cmake/onednn/recording.cc`` keeps, run on `machine`.
+            Instruments of `machine` see no repeated run. Runs have to follow one another.
         """
+        if repeats and shares_openmp() and all(device.is_host for device in self.devices):
+            slots = chain.slots()
+            run = plugin("layoutsel.chain")(
+                *self.chain_parts(machine, chain.entries),
+                *([tvm_ffi.Shape(one) for one in part] for part in slots.steps),
+                slots.count,
+                tvm_ffi.Shape(slots.kept),
+            )
+            return lambda *inputs: results_of(run(*inputs))
         if len(chain.entries) == 1:
             (only,) = chain.entries
             function, weights = machine[only.function], self.own_weights[only.function]
             return lambda *inputs: results_of(function(*inputs, weights))
-        slots: dict[str, int] = {}
-        for one in (*chain.inputs, *(o for entry in chain.entries for o in entry.outputs)):
-            slots.setdefault(one.name, len(slots))
-        kept = [slots[one.name] for one in chain.outputs]
-        last = {slots[one.name]: n for n, e in enumerate(chain.entries) for one in e.inputs}
-        steps = [
-            (
-                machine[entry.function],
-                self.own_weights[entry.function],
-                [slots[one.name] for one in entry.inputs],
-                [slots[one.name] for one in entry.outputs],
-                [slot for slot, n in last.items() if n == number and slot not in kept],
-            )
-            for number, entry in enumerate(chain.entries)
-        ]
+        return self._on_machine(machine, chain)
+
+    def chain_parts(
+        self, machine: tvm_ffi.Module, entries: Sequence[EntryPoint]
+    ) -> tuple[list[tvm_ffi.Function], list[tvm_ffi.Function], list[Any]]:
+        """Parts of a chain of ``cmake/onednn/chain.h``: functions, recorded ones, weights."""
+        recorder = virtual_machine(self.module, self.devices)
+        recorder["set_instrument"](plugin("layoutsel.recording_instrument")())
+        return (
+            [machine[entry.function] for entry in entries],
+            [recorder[entry.function] for entry in entries],
+            [self.own_weights[entry.function] for entry in entries],
+        )
+
+    def _on_machine(
+        self, machine: tvm_ffi.Module, chain: StageChain
+    ) -> Callable[..., list[tvm_ffi.Tensor]]:
+        slots = chain.slots()
+        functions = [machine[entry.function] for entry in chain.entries]
+        weights = [self.own_weights[entry.function] for entry in chain.entries]
+        steps = list(zip(functions, weights, *slots.steps, strict=True))
 
         def run(*inputs: tvm_ffi.Tensor) -> list[tvm_ffi.Tensor]:
-            values: list[Any] = [*inputs, *[None] * (len(slots) - len(inputs))]
-            for function, weights, given, made, unused in steps:
-                results = results_of(function(*[values[slot] for slot in given], weights))
+            values: list[Any] = [*inputs, *[None] * (slots.count - len(inputs))]
+            for function, own, given, made, unused in steps:
+                results = results_of(function(*[values[slot] for slot in given], own))
                 for slot, value in zip(made, results, strict=True):
                     values[slot] = value
                 for slot in unused:
                     values[slot] = None
-            return [values[slot] for slot in kept]
+            return [values[slot] for slot in slots.kept]
 
         return run
 
@@ -157,6 +192,11 @@ class StageChain:
     def names(self) -> tuple[str, ...]:
         """Names of the stages."""
         return tuple(entry.name for entry in self.entries)
+
+    def slots(self) -> ChainSlots:
+        """Number the tensors."""
+        stages = [(entry.inputs, entry.outputs) for entry in self.entries]
+        return chain_slots(self.inputs, self.outputs, stages)
 
     @classmethod
     def named(cls, entries: Sequence[EntryPoint], stages: Sequence[str]) -> StageChain:

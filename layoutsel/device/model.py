@@ -70,7 +70,7 @@ class Model:
             memory=mapped,
         )
         self.stages = self._program.entries
-        self._machine, self._main = machine, self._program.whole(machine)
+        self._machine, self._main = machine, self._program.whole(machine, repeats=True)
         self.own_threads = OwnThreads(self.threads)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -10,6 +10,7 @@ import tvm_ffi
 from layoutsel.device.device_errors import check_not_forked
 from layoutsel.device.entry_points import EntryPoint, Program, StageChain
 from layoutsel.device.own_threads import OwnThreads
+from layoutsel.device.turns import Turn
 from layoutsel.device.virtual_machine import virtual_machine
 
 
@@ -34,11 +35,23 @@ class StageCaller:
 
     def function(self, chain: StageChain) -> Callable[..., list[tvm_ffi.Tensor]]:
         """Make the function of some stages, to be called within :meth:`run` alone."""
-        return self._program.function(self._machine, chain)
+        return self._program.function(self._machine, chain, repeats=True)
 
-    def parts(self, entry: EntryPoint) -> tuple[tvm_ffi.Function, Any]:
-        """Return the function of one stage and its last argument, the tuple of its weights."""
-        return self._machine[entry.function], self._program.own_weights[entry.function]
+    def chain_parts(
+        self, entries: Sequence[EntryPoint]
+    ) -> tuple[list[tvm_ffi.Function], list[tvm_ffi.Function], list[Any]]:
+        """Functions and weights of some stages: see :meth:`Program.chain_parts`."""
+        return self._program.chain_parts(self._machine, entries)
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
+        return self._threads.count
+
+    @property
+    def turn(self) -> Turn:
+        """Lock of one call."""
+        return self._threads.turn
 
     def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Call `work`, which calls stages.

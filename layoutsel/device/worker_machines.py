@@ -136,7 +136,9 @@ class Machines:
         """Make the function of some stages; one that is watched obeys :meth:`watching`."""
         key = chain.names, is_watched
         if key not in self._functions:
-            self._functions[key] = self._program.function(self._machine(is_watched), chain)
+            self._functions[key] = self._program.function(
+                self._machine(is_watched), chain, repeats=True
+            )
         return self._functions[key]
 
     def _machine(self, is_watched: bool) -> tvm_ffi.Module:

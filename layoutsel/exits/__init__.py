@@ -27,7 +27,8 @@ __all__ = [
 if TYPE_CHECKING:
     from layoutsel.exits.building import load
     from layoutsel.exits.calibrating import calibrate
-    from layoutsel.exits.executor import ExitAnswer, ExitModel
+    from layoutsel.exits.executor import ExitModel
+    from layoutsel.exits.exit_answer import ExitAnswer
     from layoutsel.exits.exit_plan import ExitPlan
     from layoutsel.exits.load_aware_building import open_for_loads
     from layoutsel.exits.matrix import ExitMatrix
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from layoutsel.exits.training.train import train
 
 _MODULES = {
-    "ExitAnswer": "layoutsel.exits.executor",
+    "ExitAnswer": "layoutsel.exits.exit_answer",
     "ExitMatrix": "layoutsel.exits.matrix",
     "ExitModel": "layoutsel.exits.executor",
     "ExitNetwork": "layoutsel.exits.network",

@@ -15,7 +15,8 @@ from layoutsel.device.core_load import BusyProcess
 from layoutsel.device.load_generators import generating
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.building import model_of, plan_in
-from layoutsel.exits.executor import LIMIT_S, ExitAnswer, ExitModel
+from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.exit_pins import all_options
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.load_aware import LoadAwareModel

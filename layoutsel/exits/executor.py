@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy as np
 from layoutsel.core.closing import Closing
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
+from layoutsel.exits.chained_answers import ChainedAnswers
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.model_checks import check_parts
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.request import ExitRequest
@@ -30,26 +32,6 @@ logger = logging.getLogger(__name__)
 
 LIMIT_S = 10.0
 """Default time limit of a request on a worker, seconds."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ExitAnswer:
-    """Answer of a network to one request."""
-
-    label: int
-    """Predicted class."""
-    scores: np.ndarray
-    """Values of the classes at the exit, (1, classes): logits or probabilities."""
-    score: float
-    """Score of the exit."""
-    exit: str
-    """Name of the exit."""
-    us: float
-    """Time from the call to the answer, microseconds."""
-    cancelled: bool
-    """True if the answer came before the end of the trunk, which then stopped."""
-    at_deadline: bool = False
-    """True if the deadline came before the answer: this is the best result by then."""
 
 
 class ExitModel(Closing):
@@ -118,10 +100,16 @@ class ExitModel(Closing):
         self._forced: dict[frozenset[int], AnswerRule] = {}
         self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
+        self._chained = ChainedAnswers(
+            compiled.inputs,
+            self.exits,
+            {one: chain for one in every if (chain := self._pool.chain(one))},
+        )
         inputs = random_inputs(compiled.inputs)
         # Prepares primitives and memory of all stages.
         for one, self.from_last in itertools.product(every, (True, False) if others else (False,)):
             self._answers(self._all, inputs, {}, one)
+            self._chained.answer(self._rule, inputs, {}, one)
 
     @property
     def is_off(self) -> bool:
@@ -191,6 +179,8 @@ class ExitModel(Closing):
 
         Errors are those of :meth:`by`.
         """
+        if deadline_s == math.inf:
+            return self._answer(self._rule, arguments, named, arrangement)
         return self._answers(self._rule, arguments, named, arrangement, deadline_s=deadline_s)[1]
 
     def audited(
@@ -260,7 +250,7 @@ class ExitModel(Closing):
             levels = (*(0.0 if e in key else None for e in range(len(self.exits) - 1)), None)
             policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
             self._forced[key] = replace(self._rule, policy=policy)
-        return self._answers(self._forced[key], inputs, {}, arrangement or self.arrangement)[1]
+        return self._answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
 
     def save(self, path: str | Path) -> Path:
         """Write the artifact; :func:`layoutsel.exits.building.load` opens it.
@@ -275,6 +265,28 @@ class ExitModel(Closing):
         An active request of another thread fails. On that thread alone, it ends by itself.
         """
         self._pool.close()
+
+    def _answer(
+        self,
+        rule: AnswerRule,
+        arguments: Sequence[np.ndarray],
+        named: Mapping[str, np.ndarray],
+        arrangement: Arrangement,
+    ) -> ExitAnswer:
+        """Answer a request without deadline and trace."""
+        if not self._pool.is_closed:
+            found = self._chained.answer(rule, arguments, named, arrangement)
+            if found is not None:
+                answer, has_nan = found
+                if has_nan:
+                    self._warn_of_nan()
+                return answer
+        return self._answers(rule, arguments, named, arrangement)[1]
+
+    def _warn_of_nan(self) -> None:
+        if not self._warned_of_nan:
+            self._warned_of_nan = True
+            logger.warning("a score of an exit is not a number: such exits count as unsure")
 
     def _answers(
         self,
@@ -291,9 +303,8 @@ class ExitModel(Closing):
         request = self._pool.run(
             arrangement, rule, tensors, deadline_s=deadline_s, is_traced=is_traced
         )
-        if request.verdict.has_nan and not self._warned_of_nan:
-            self._warned_of_nan = True
-            logger.warning("a score of an exit is not a number: such exits count as unsure")
+        if request.verdict.has_nan:
+            self._warn_of_nan()
         assert request.verdict.answer is not None
         us = 1e6 * (request.ended_s - start_s)
         return request, self._read(request, request.verdict.answer, us)

@@ -2,42 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import tvm_ffi
 
 from layoutsel.device.stage_caller import StageCaller
+from layoutsel.device.tensors import empty_tensor
 from layoutsel.device.threads import shares_openmp
+from layoutsel.device.turns import came_through_fork
 from layoutsel.exits.lanes import Lanes
+from layoutsel.exits.scores import RESULTS
+from layoutsel.runtime.arrays import dtype_of
 from tvm_passes.onednn.plugin import function
 
+Levels: TypeAlias = "ctypes.Array[ctypes.c_double]"
+"""Threshold of each exit; NaN for one that is never sure."""
 
-def exit_chain(lanes: Lanes, caller: StageCaller) -> Callable[..., Any] | None:
-    """Make the plugin's function of a single lane: see ``cmake/onednn/exit_chain.h``.
 
-    None without the plugin, or if the stages complete the exits in another order.
+class ChainAnswer(NamedTuple):
+    """Answer of the first sure exit."""
+
+    exit: int
+    """Number of the exit."""
+    label: int
+    """Predicted class."""
+    score: float
+    """Score of the exit."""
+    has_nan: bool
+    """True if the score of this exit or an earlier one was not a number."""
+    values: np.ndarray
+    """Values of the classes, (1, classes)."""
+
+
+class _Outcome(ctypes.Structure):
+    """``ExitOutcome`` of ``cmake/onednn/exit_chain.h``."""
+
+    _fields_ = (
+        ("exit", ctypes.c_int64),
+        ("label", ctypes.c_int64),
+        ("score", ctypes.c_double),
+        ("has_nan", ctypes.c_int64),
+    )
+
+
+def can_chain(lanes: Lanes) -> bool:
+    """True if the plugin is at hand, and a single lane completes the exits in their order."""
+    (lane,) = lanes.lanes
+    order = tuple(exit_ for step in lane.steps for exit_ in step.exits)
+    return shares_openmp() and order == lanes.exits and bool(lane.steps[-1].exits)
+
+
+class ExitChain:
+    """Answers requests on a single lane, each in one call of the plugin, one at a time.
 
     Parameters
     ----------
     lanes
         Stages of one worker.
     caller
-        Runs the stages; the function is to be called within its :meth:`StageCaller.run` alone.
+        Runs the stages.
     """
-    (lane,) = lanes.lanes
-    order = tuple(exit_ for step in lane.steps for exit_ in step.exits)
-    if not shares_openmp() or order != lanes.exits or not lane.steps[-1].exits:
-        return None
-    parts = [caller.parts(entry) for step in lane.steps for entry in step.chain.entries]
-    tests = [[n for e in step.exits for n in (e, *lanes.results[e])] for step in lane.steps]
-    found: Callable[..., Any] = function("layoutsel.exit_chain")(
-        [code for code, _ in parts],
-        [weights for _, weights in parts],
-        [tvm_ffi.Shape(step.reads) for step in lane.steps],
-        [tvm_ffi.Shape(step.writes) for step in lane.steps],
-        [tvm_ffi.Shape(step.frees) for step in lane.steps],
-        [tvm_ffi.Shape(tuple(one)) for one in tests],
-        lanes.tensors,
-    )
-    return found
+
+    def __init__(self, lanes: Lanes, caller: StageCaller) -> None:
+        (lane,) = lanes.lanes
+        entries = [entry for step in lane.steps for entry in step.chain.entries]
+        known = {one.name: one for entry in entries for one in (*entry.inputs, *entry.outputs)}
+        tests = [[n for e in step.exits for n in (e, *lanes.results[e])] for step in lane.steps]
+        slots = ([step.reads, step.writes, step.frees] for step in lane.steps)
+        inputs = [known[f"input.{number}"] for number in lanes.inputs]
+        values = known[f"output.{RESULTS * lanes.exits[-1]}"]
+        self._values = np.empty(values.shape, dtype_of(values.dtype))
+        self._outcome = _Outcome()
+        self._turn = caller.turn
+        self._run = function("layoutsel.exit_chain")(
+            *caller.chain_parts(entries),
+            *([tvm_ffi.Shape(one) for one in part] for part in zip(*slots, strict=True)),
+            lanes.tensors,
+            [tvm_ffi.Shape(tuple(one)) for one in tests],
+            [empty_tensor(one.shape, one.dtype) for one in inputs],
+            caller.threads,
+            ctypes.addressof(self._outcome),
+            self._values.ctypes.data,
+        )
+        self.places = lanes.inputs
+        """Numbers of the inputs that it takes, in order."""
+
+    def answer(self, levels: Levels, inputs: Sequence[Any]) -> ChainAnswer | None:
+        """Answer a request; None if it has to be checked or converted first.
+
+        Parameters
+        ----------
+        levels
+            Thresholds.
+        inputs
+            Arrays for the inputs :attr:`places`, in order.
+        """
+        if came_through_fork():
+            return None
+        with self._turn:
+            try:
+                if not self._run(ctypes.addressof(levels), *inputs):
+                    return None
+            except BufferError:  # numpy exports no read-only arrays
+                return None
+            found = self._outcome
+            return ChainAnswer(
+                found.exit, found.label, found.score, bool(found.has_nan), self._values.copy()
+            )

@@ -12,7 +12,8 @@ import numpy as np
 from layoutsel.core.closing import Closing
 from layoutsel.exits.audit import ExitAudit
 from layoutsel.exits.controller import PlanController
-from layoutsel.exits.executor import ExitAnswer, ExitModel
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.load_table import LoadTable
 from layoutsel.runtime.compiled import CompiledModel
 

@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from layoutsel.exits.executor import ExitAnswer, ExitModel
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.latencies import OBJECTIVES
 from layoutsel.exits.patterns import pattern_table

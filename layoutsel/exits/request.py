@@ -75,9 +75,6 @@ class ExitRequest:
         """Time of the answer or error by the performance counter, seconds."""
         self.timeline: list[StageRun] | None = [] if is_traced else None
         """Runs of stages."""
-        is_plain = deadline_s == math.inf and not is_traced
-        self.levels = rule.levels if is_plain else None
-        """Thresholds for the plugin's runner; None if the request needs this class's own."""
         self._start_s = time.perf_counter()
         self._limit_s, self._deadline_s = limit_s, deadline_s
         self._values: list[Tensor | None] = [inputs[place] for place in lanes.inputs]
@@ -127,14 +124,6 @@ class ExitRequest:
                 self._arrive(exit_)
             for slot in step.frees:
                 values[slot] = None
-
-    def take(self, exit_: int, has_nan: int, values: Tensor, score: Tensor, label: Tensor) -> None:
-        """Take the answer of an exit before which no other one was sure."""
-        for slot, value in zip(self.lanes.results[exit_], (values, score, label), strict=True):
-            self._values[slot] = value
-        self.verdict.decide(exit_, has_nan=bool(has_nan))
-        self.is_early = exit_ != self.lanes.exits[-1]
-        self._end()
 
     def wait(self, limit_s: float) -> None:
         """Wait for the answer or an error until the deadline, at most `limit_s` seconds."""

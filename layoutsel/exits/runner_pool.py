@@ -12,6 +12,7 @@ from layoutsel.device.threads import available_cores
 from layoutsel.device.turns import Turn
 from layoutsel.errors import DeadlineMissed, WorkerClosed
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
+from layoutsel.exits.exit_chain import ExitChain
 from layoutsel.exits.lanes import lanes_of
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
@@ -50,7 +51,9 @@ class RunnerPool:
         self._callers: dict[int, StageCaller] = {}
         self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
         self._turn = Turn("began a request", FORK_WAITS_S)
-        self._has_failed = self._is_closed = False
+        self._has_failed = False
+        self.is_closed = False
+        """True after :meth:`close`."""
 
     def run(
         self,
@@ -90,6 +93,11 @@ class RunnerPool:
             self._runners[key] = self._made(*key)
         return self._runners[key]
 
+    def chain(self, arrangement: Arrangement) -> ExitChain | None:
+        """Return what answers requests on an arrangement of one worker in one call, if possible."""
+        runner = self.runner(arrangement)
+        return runner.chain if isinstance(runner, RunHere) else None
+
     def caller(self, arrangement: Arrangement) -> StageCaller:
         """Return what runs the stages of an arrangement's trunk on the calling thread."""
         threads = self._kinds[arrangement.trunk].threads
@@ -99,12 +107,12 @@ class RunnerPool:
 
     def close(self) -> None:
         """Fail the active requests, and end the workers."""
-        self._is_closed = True
+        self.is_closed = True
         self._end_workers()
 
     def _usable(self, arrangement: Arrangement) -> Runner:
         """Runner for the next request; that of the trunk alone once a worker has failed."""
-        if self._is_closed:
+        if self.is_closed:
             raise WorkerClosed("the multi-exit network is closed: load or compile it again")
         runner = self.runner(arrangement)
         if runner.failure is None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Protocol
 
-from layoutsel.device.entry_points import results_of
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.stage_worker import TensorWorker
 from layoutsel.device.worker_jobs import StageFuture
 from layoutsel.device.worker_machines import Machines
 from layoutsel.errors import Cancelled, DeadlineMissed, RunTimeout, WorkerClosed
-from layoutsel.exits.exit_chain import exit_chain
+from layoutsel.exits.exit_chain import ExitChain, can_chain
 from layoutsel.exits.lanes import Lanes
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.verdict import AnswerRule
@@ -57,7 +55,8 @@ class RunHere:
         self._caller = caller
         (lane,) = lanes.lanes
         self._functions = [caller.function(step.chain) for step in lane.steps]
-        self._chain = exit_chain(lanes, caller)
+        self.chain = ExitChain(lanes, caller) if can_chain(lanes) else None
+        """Answers requests that need no deadline, no trace and no patience."""
 
     def begin(
         self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
@@ -67,13 +66,7 @@ class RunHere:
 
     def finish(self, request: ExitRequest) -> None:
         """Run a request after those of other threads; errors of its stages are raised."""
-        levels = request.levels
-        if self._chain is None or levels is None:
-            self._caller.run(request.run, 0, self._functions)
-            return
-        inputs = [request.inputs[place] for place in self.lanes.inputs]
-        found = self._caller.run(self._chain, ctypes.addressof(levels), *inputs)
-        request.take(*results_of(found))
+        self._caller.run(request.run, 0, self._functions)
 
     def close(self) -> None:
         """Nothing to end: active requests of other threads continue."""

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from layoutsel.core.closing import Closing
 from layoutsel.errors import DeadlineMissed, LayoutselError, RunTimeout, WorkerClosed
-from layoutsel.exits.executor import ExitAnswer, ExitModel
+from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.load_aware import LoadAwareModel
 from layoutsel.exits.server_statistics import ServerRecord, ServerStatistics
 from layoutsel.runtime.streams import Request, in_order, inputs_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layoutsel.exits.executor import ExitAnswer
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.latencies import OBJECTIVES
 
 _KEPT = 10_000

@@ -25,7 +25,7 @@ class AnswerRule:
 
     @cached_property
     def levels(self) -> ctypes.Array[ctypes.c_double] | None:
-        """Threshold of each exit for the plugin's runner: NaN for one that is never sure.
+        """Threshold of each exit for the plugin's chain: NaN for one that is never sure.
 
         None if thresholds alone do not decide, or if all results are read.
         """
@@ -101,10 +101,6 @@ class Verdict:
     def is_complete(self) -> bool:
         """True if the final exit has arrived."""
         return self._final in self._labels
-
-    def decide(self, exit_: int, *, has_nan: bool) -> None:
-        """Take the answer of an exit that was found without :meth:`arrive`."""
-        self.has_nan, self.answer = has_nan, exit_
 
     def arrive(self, exit_: int, score: float, label: int) -> None:
         """Take the result of an exit."""

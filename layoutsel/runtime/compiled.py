@@ -103,7 +103,7 @@ class CompiledModel:
             subgraphs=header.get("plan", {}).get("subgraphs", ()),
         )
         self._machine = virtual_machine(module, self._devices)
-        self._main = self._program.whole(self._machine)
+        self._main = self._program.whole(self._machine, repeats=True)
         self.own_threads = OwnThreads(self.threads)
 
     @property

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import tvm_ffi
 
 from layoutsel.device.entry_points import Program
-from layoutsel.device.stage_caller import StageCaller
+from layoutsel.exits import runners
 
 
 @pytest.fixture
@@ -15,8 +14,8 @@ def slow(monkeypatch):
     delays = []
     make = Program.function
 
-    def function(self, machine, chain):
-        run = make(self, machine, chain)
+    def function(self, machine, chain, **_options):
+        run = make(self, machine, chain)  # not repeated: instruments see no repeated run
 
         def delayed(*inputs):
             for delay in delays:
@@ -25,17 +24,7 @@ def slow(monkeypatch):
 
         return delayed
 
-    def parts(self, entry):
-        run, weights = native_parts(self, entry)
-
-        def delayed(*arguments):
-            for delay in delays:
-                delay(entry.name)
-            return run(*arguments)
-
-        return tvm_ffi.convert(delayed), weights
-
-    native_parts = StageCaller.parts
     monkeypatch.setattr(Program, "function", function)
-    monkeypatch.setattr(StageCaller, "parts", parts)
+    # The plugin's chain calls no stage of Python.
+    monkeypatch.setattr(runners, "can_chain", lambda _lanes: False)
     return delays.append

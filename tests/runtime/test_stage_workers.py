@@ -18,6 +18,7 @@ from small_models import convolution, image
 import layoutsel
 from layoutsel.device import worker_machines
 from layoutsel.device.cancellation import CancelToken
+from layoutsel.device.entry_points import Program
 from layoutsel.errors import Cancelled, InputError, LayoutselError
 from layoutsel.runtime.arrays import TENSOR_ALIGNMENT, to_tensor
 from tvm_passes.onednn import available
@@ -259,7 +260,13 @@ class TestCancelling:
 
             return hold
 
+        def on_machine(self, machine, chain, *, repeats):
+            assert repeats
+            return make_function(self, machine, chain)
+
+        make_function = Program.function
         monkeypatch.setattr(worker_machines, "instrument", instrument)
+        monkeypatch.setattr(Program, "function", on_machine)  # a repeated run has no instrument
         with deep.worker() as worker:
             running = worker.run("trunk", {"input.0": image()}, token)
             queued = worker.run("trunk", {"input.0": image()}, token)
