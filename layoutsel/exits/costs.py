@@ -18,6 +18,8 @@ from tvm_passes.errors import LayoutselError
 
 UNIT = "cpu"
 """Unit of the workers: all units of the host run on its threads."""
+REQUEST_US = 20.0
+"""Time of a request outside its stages, as measured on one machine, microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def priced(network: ExitNetwork, *, threads: int | None = None, **options: Any) 
         trunk_us={kind.name: stages(division.trunk, kind) for kind in workers},
         branch_us={kind.name: stages(division.branches, kind) for kind in workers},
         needs=division.needs,
+        request_us=REQUEST_US,
     )
     return PricedExits(plans=plans, division=division, costs=costs)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from scipy.optimize import nnls
 
 from layoutsel.device.entry_points import StageChain
 from layoutsel.exits.arrangement import Arrangement, ExitCosts, WorkerKind
 from layoutsel.exits.corun import corun_slowdown
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.policy import Policy
-from layoutsel.exits.simulate import BRANCH, TRUNK, ExitSimulator
+from layoutsel.exits.simulate import ExitSimulator
+from layoutsel.exits.stage_times import AskedExit, requests_to, stage_times, stages_run
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
@@ -31,32 +31,19 @@ _FEWEST = 3
 """Least number of turns of each request."""
 _RUNS = 8
 """Number of requests in one turn; the first does not count, as others have used the caches."""
-_TRUST = 1e-3
-"""Weight of the cost model's proportions between stages against the measured times."""
 Name = TypeVar("Name", bound=Hashable)
 """Name of a run."""
-Stages = tuple[tuple[float, ...], ...]
-"""Times of the sub-graphs of stages, microseconds."""
-
-
-class AskedExit(NamedTuple):
-    """A request of which one exit alone is sure."""
-
-    arrangement: Arrangement
-    """Workers."""
-    exit: int
-    """The exit that answers."""
 
 
 class _OnOne(NamedTuple):
-    """Costs of requests on one worker, microseconds."""
+    """Times of requests to one worker, microseconds."""
 
+    worker: str
+    """Name of the worker."""
+    times_us: tuple[tuple[AskedExit, float], ...]
+    """Requests with their times."""
     request_us: float
     """Time of a request without its stages."""
-    trunk_us: Stages
-    """Times of the trunk's segments."""
-    branch_us: Stages
-    """Times of the branches."""
 
 
 class _Late(NamedTuple):
@@ -86,9 +73,17 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         keep their times.
     """
     present = [kind for kind in costs.workers if kind.threads in compiled]
+    timed = {
+        kind.threads: _on_one(costs, kind, compiled[kind.threads])
+        for kind in {kind.threads: kind for kind in present}.values()
+    }
+    # The request itself runs on one thread in any case; few threads are the least disturbed.
+    request_us = timed[min(timed)].request_us if timed else costs.request_us
     alone = {
-        threads: _on_one(costs, next(k for k in present if k.threads == threads), compiled[threads])
-        for threads in dict.fromkeys(kind.threads for kind in present)
+        threads: stage_times(
+            costs, one.worker, {asked: max(0.0, us - request_us) for asked, us in one.times_us}
+        )
+        for threads, one in timed.items()
     }
     pairs = [
         (kind, other)
@@ -97,9 +92,9 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
     ]
     found = replace(
         costs,
-        trunk_us=dict(costs.trunk_us) | {k.name: alone[k.threads].trunk_us for k in present},
-        branch_us=dict(costs.branch_us) | {k.name: alone[k.threads].branch_us for k in present},
-        request_us=statistics.fmean(one.request_us for one in alone.values()),
+        trunk_us=dict(costs.trunk_us) | {k.name: alone[k.threads][0] for k in present},
+        branch_us=dict(costs.branch_us) | {k.name: alone[k.threads][1] for k in present},
+        request_us=request_us,
         start_us=0.0,  # part of the stages' times
         call_us=0.0,
         handover_us={},
@@ -127,100 +122,18 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
 
 
 def _on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> _OnOne:
-    """Time requests to one worker, and divide their times among the stages."""
+    """Time requests to one worker, and the stages of the shortest of them alone."""
     asked = list(requests_to(kind.name, costs))
+    short = min(asked, key=lambda one: len(stages_run(one, costs)))
     with _model(costs, compiled, dict.fromkeys(one.arrangement for one in asked)) as model:
         inputs = random_inputs(compiled.inputs)
         runs: dict[AskedExit | None, Callable[[], object]] = {
             one: partial(_ask, model, inputs, one) for one in asked
         }
-        # The shortest of the requests is the least disturbed by other work.
-        short = min(asked, key=lambda one: sum(_stages_of(one, costs)))
-        runs[None] = _stages_alone(compiled, kind.threads, inputs, _names_of(short, costs))
+        runs[None] = _stages_alone(compiled, kind.threads, inputs, stages_run(short, costs))
         times_us = _medians_us(runs)
     request_us = max(0.0, times_us[short] - times_us[None])
-    left_us = {one: times_us[one] - request_us for one in asked}
-    return _OnOne(request_us, *stage_times(costs, kind.name, left_us))
-
-
-def stage_times(
-    costs: ExitCosts, worker: str, left_us: Mapping[AskedExit, float]
-) -> tuple[Stages, Stages]:
-    """Divide times of requests to one worker, without the request itself, among its stages.
-
-    They are the least-squares solution. Where the requests do not tell stages apart, it keeps the
-    proportions of `costs`, as it does among the sub-graphs of a stage.
-
-    Parameters
-    ----------
-    costs
-        Costs by the cost model.
-    worker
-        Worker of all stages.
-    left_us
-        Measured times of requests, microseconds.
-
-    Returns
-    -------
-    tuple
-        Times of the trunk's segments and of the branches.
-    """
-    stages = *costs.trunk_us[worker], *costs.branch_us[worker]
-    predicted_us = np.array([sum(stage) for stage in stages])
-    rows = np.array([_stages_of(one, costs) for one in left_us]) * predicted_us
-    times_us = np.array(list(left_us.values()))
-    scale = times_us.sum() / max(rows.sum(), 1e-9)
-    prior = np.diag(_TRUST * predicted_us)
-    factors, _ = nnls(
-        np.concatenate([rows, prior]), np.concatenate([times_us, scale * prior.sum(axis=0)])
-    )
-    scaled = tuple(
-        tuple(float(factor) * us for us in stage)
-        for factor, stage in zip(factors, stages, strict=True)
-    )
-    count = len(costs.needs) + 1
-    return scaled[:count], scaled[count:]
-
-
-def requests_to(worker: str, costs: ExitCosts) -> Iterator[AskedExit]:
-    """Yield requests to one worker that differ in their stages: few exits on, and all of them."""
-    last = len(costs.needs)
-    seen = set()
-    for exits in ((), *((e,) for e in range(last)), range(last)):
-        arrangement = _with(worker, costs, exits)
-        for exit_ in (*exits, last):
-            one = AskedExit(arrangement, exit_)
-            stages = _stages_of(one, costs)
-            if stages not in seen:
-                seen.add(stages)
-                yield one
-
-
-def _with(worker: str, costs: ExitCosts, exits: Sequence[int]) -> Arrangement:
-    """Arrangement on one worker with some exits on, and those that they need."""
-    on = set(exits)
-    for exit_ in reversed(range(len(costs.needs))):
-        if exit_ in on:
-            on |= {*costs.needs[exit_]}
-    branches = (worker if exit_ in on else None for exit_ in range(len(costs.needs)))
-    return Arrangement(trunk=worker, branches=tuple(branches))
-
-
-def _stages_of(asked: AskedExit, costs: ExitCosts) -> tuple[bool, ...]:
-    """Stages that a request to one worker runs: segments of the trunk, then branches."""
-    trunk = (index <= asked.exit for index in range(len(costs.needs) + 1))
-    branches = (
-        index <= asked.exit and worker is not None
-        for index, worker in enumerate(asked.arrangement.branches)
-    )
-    return (*trunk, *branches)
-
-
-def _names_of(asked: AskedExit, costs: ExitCosts) -> set[str]:
-    """Names of the stages that a request to one worker runs."""
-    last = len(costs.needs)
-    names = [f"{TRUNK}{n}" for n in range(last + 1)] + [f"{BRANCH}{n}" for n in range(last)]
-    return {name for name, runs in zip(names, _stages_of(asked, costs), strict=True) if runs}
+    return _OnOne(kind.name, tuple((one, times_us[one]) for one in asked), request_us)
 
 
 def _model(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layoutsel.exits.measured_costs import requests_to, stage_times
 from layoutsel.exits.simulate import ExitSimulator
+from layoutsel.exits.stage_times import requests_to, stage_times
 from tests.exits.exit_problems import exit_costs
 
 
