@@ -28,9 +28,14 @@ _PROBE_S = 0.4
 _LIMIT_S = 10.0
 """Time limit of one run while measuring, seconds."""
 _FEWEST = 3
-"""Least number of turns of each request."""
+"""Least number of turns."""
 _RUNS = 8
-"""Number of requests in one turn; the first does not count, as others have used the caches."""
+"""Largest number of runs of each request in a turn; two of requests that take milliseconds.
+
+The first one does not count, as others have used the caches.
+"""
+_TURN_S = 0.05
+"""Intended duration of a turn, seconds."""
 Name = TypeVar("Name", bound=Hashable)
 """Name of a run."""
 
@@ -174,12 +179,14 @@ def _stages_alone(
 def _medians_us(runs: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
     """Median times of runs in turns, microseconds."""
     times: dict[Name, list[float]] = {name: [] for name in runs}
+    once_s = sum(min(_once_s(run), _once_s(run)) for run in runs.values())
+    count = max(2, min(_RUNS, int(_TURN_S / once_s)))
     end_s = time.monotonic() + _PROBE_S
     for turn in itertools.count():
         if turn >= _FEWEST and time.monotonic() > end_s:
             break
         for name, run in runs.items():
-            taken_s = [_once_s(run) for _ in range(_RUNS)]
+            taken_s = [_once_s(run) for _ in range(count)]
             times[name] += taken_s[1:]
     return {name: 1e6 * statistics.median(some) for name, some in times.items()}
 
