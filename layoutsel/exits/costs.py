@@ -18,7 +18,7 @@ from tvm_passes.errors import LayoutselError
 
 UNIT = "cpu"
 """Unit of the workers: all units of the host run on its threads."""
-REQUEST_US = 20.0
+REQUEST_US = 5.0
 """Time of a request outside its stages, as measured on one machine, microseconds."""
 
 
