@@ -33,7 +33,7 @@ SLICE_US = 4000.0
 _SERIAL_US = 1.8
 """Time without load below which kernels use one of several threads, microseconds."""
 _CARD = "model.json"
-_RENEW = "Train it again with 'layoutsel learn train'"
+_RENEW = "Train it again with 'layoutsel train'"
 
 
 @dataclass(frozen=True, kw_only=True)
