@@ -31,16 +31,11 @@ _BIAS_AXIS = {"convolution": 1, "deconvolution": 1, "matmul": -1}
 _SAMPLES = np.concatenate([np.linspace(-8, 8, 161), np.linspace(-1, 1, 41)])
 """Points at which a region of operators is compared with oneDNN's functions."""
 
-# SciPy has these functions, but its import takes a tenth of a short command's time.
+# SciPy has this function, but its import takes a tenth of a short command's time.
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
 _NAMED_FUNCTIONS = (
-    (Eltwise("swish", 1.0), _SAMPLES * _sigmoid(_SAMPLES)),
+    (Eltwise("swish", 1.0), _SAMPLES / (1 + np.exp(-_SAMPLES))),
     (Eltwise("hardswish", 1 / 6, 0.5), _SAMPLES * np.clip(_SAMPLES / 6 + 0.5, 0, 1)),
     (Eltwise("gelu_erf"), _SAMPLES * 0.5 * (1 + _erf(_SAMPLES / np.sqrt(2)))),
     (
@@ -68,7 +63,7 @@ _NUMPY: Mapping[str, Callable[..., np.ndarray]] = {
     "nn.relu6": lambda x: np.clip(x, 0, 6),
     "nn.softplus": lambda x: np.log1p(np.exp(x)),
     "power": np.power,
-    "sigmoid": _sigmoid,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "subtract": np.subtract,
     "tanh": np.tanh,
     "clip": np.clip,
