@@ -95,7 +95,7 @@ class TestCosts:
         for us, before in stages:
             flat, proportions = np.array(us), np.array(before)
             np.testing.assert_allclose(flat * proportions.sum(), proportions * flat.sum())
-        assert 5 < sum(map(sum, costs.trunk_us["cpu-1"])) < 1e5
+        assert 0.5 < sum(map(sum, costs.trunk_us["cpu-1"])) < 1e5
         # Another number of threads was not measured.
         most = found.costs.workers[0].name
         assert costs.trunk_us[most] == found.costs.trunk_us[most]
