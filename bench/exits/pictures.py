@@ -4,8 +4,8 @@
 ``layoutsel exits train --static`` (net.onnx, static1.onnx, …). Next to the JSON file, there are pictures of each data set:
 accuracy by latency over thresholds, with networks without exits as dots; distributions of latencies of the trunk alone,
 exits in sequence and exits parallel to the trunk, without a load and beside a busy process; a measured request with an
-early answer, and one without; the predicted
-arrangement by load. About two minutes for each folder.
+early answer, and one without; the predicted arrangement by load and share of requests without a sure exit. About two
+minutes for each folder.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from layoutsel import documents
 from layoutsel.benchmarking.compare import save
 from layoutsel.device.machine import this_machine
 from layoutsel.exits.demonstration import DemonstratedExits, present
+from layoutsel.exits.training.settings import TrainingTask
+from layoutsel.exits.training.train import REPORT
 
 _QUANTILES = (0.01, *np.linspace(0.05, 0.95, 19).round(2).tolist(), 0.99)
 """Shares of the requests in the distributions of the JSON file."""
@@ -29,13 +31,16 @@ _QUANTILES = (0.01, *np.linspace(0.05, 0.95, 19).round(2).tolist(), 0.99)
 
 def pictured(folder: Path, pictures: Path) -> dict[str, Any]:
     """Measure and draw one network; returns what the pictures show."""
-    data = documents.load_json(folder / "training.json")["data"]
+    report = documents.load_json(folder / REPORT)
+    data, size = report["data"], report["size"]
+    name = data if size == TrainingTask(data=data).size else f"{data}_{size}"
     with tempfile.TemporaryDirectory() as scratch:
-        found = present(folder, Path(scratch), lambda text: print(f"{data}: {text}", flush=True))
+        found = present(folder, Path(scratch), lambda text: print(f"{name}: {text}", flush=True))
         for file in found.files[1:]:
-            shutil.copy(file, pictures / f"exits_{file.stem}_{data}.svg")
+            shutil.copy(file, pictures / f"exits_{file.stem}_{name}.svg")
     return {
         "data": data,
+        "size": size,
         "folder": folder.name,
         "machine": this_machine().fingerprint,
         "policy": documents.to_json(found.policy),

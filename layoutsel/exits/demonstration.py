@@ -181,25 +181,25 @@ def present(folder: Path, output: Path, say: Say) -> DemonstratedExits:
         tables=map_tables(planned),
         files=(artifact, *(output / f"{name}.svg" for name in PICTURES)),
     )
-    _draw(found, trained.data)
+    _draw(found, f"{trained.data}, {trained.size}")
     return found
 
 
-def _draw(found: DemonstratedExits, data: str) -> None:
+def _draw(found: DemonstratedExits, network: str) -> None:
     """Draw all pictures of a demonstration."""
     _, accuracy, *latencies, requests, loads = found.files
     write_curves(
         found.accuracies,
         accuracy,
-        title=f"{data}: accuracy on test samples by mean latency",
+        title=f"{network}: accuracy on test samples by mean latency",
         x="milliseconds",
         y="share of right answers",
     )
     for file, answered, where in zip(latencies, (found.idle, found.loaded), _WHERE, strict=True):
-        draw_distributions(answered, file, title=f"{data}: latencies, {where}")
-    title = f"{data}: measured requests of median time"
+        draw_distributions(answered, file, title=f"{network}: latencies, {where}")
+    title = f"{network}: measured requests of median time"
     write_exit_gantt(found.requests, found.plan.exits, requests, title=title)
-    title = f"{data}: best arrangement by load, predicted {found.plan.objective}"
+    title = f"{network}: best arrangement by load, predicted {found.plan.objective}"
     write_load_map(found.tables, loads, title=title)
 
 
