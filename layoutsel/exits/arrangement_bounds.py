@@ -93,7 +93,8 @@ class ArrangementBounds:
             self._model.may_answer, self._least_us(trunk, decided, options), math.nan
         )
         times_us = self._lower(least_us, self._model.sure, len(decided))
-        return self._model.fold_us(objective, times_us, trunk)
+        begun = Arrangement(trunk=trunk, branches=tuple(decided))
+        return self._model.fold_us(objective, times_us, begun)
 
     def _least_us(
         self,

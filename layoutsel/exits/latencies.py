@@ -102,9 +102,9 @@ class LatencyModel:
     def value_us(self, arrangement: Arrangement, objective: str) -> float:
         """Value of an objective, microseconds."""
         _, times_us = self.rule(self.known_us(arrangement), self.sure)
-        return self.fold_us(objective, times_us, arrangement.trunk)
+        return self.fold_us(objective, times_us, arrangement)
 
-    def fold_us(self, objective: str, times_us: np.ndarray, trunk: str) -> float:
+    def fold_us(self, objective: str, times_us: np.ndarray, arrangement: Arrangement) -> float:
         """Value of an objective, of the mean times of all patterns, microseconds.
 
         Waits for cores are rare and long. Quantiles count requests with one wait more and with one
@@ -116,15 +116,17 @@ class LatencyModel:
             Entry of :data:`OBJECTIVES`.
         times_us
             Mean times by pattern, waits included, microseconds; larger ones never lower the value.
-        trunk
-            Worker of the trunk, whose waits count for the whole request.
+        arrangement
+            Arrangement, or its first stages. The waits of the trunk's worker count for all stages.
         """
         costs, samples = self.simulator.costs, self.samples
-        share = costs.waiting.get(trunk, 0.0)
+        share = costs.waiting.get(arrangement.trunk, 0.0)
         if share and objective in QUANTILES:
-            waits = share * times_us / costs.wait_us
+            call_us = costs.call_us if arrangement.is_beside else 0.0
+            waiting_us = share * (times_us - call_us)
+            waits = waiting_us / costs.wait_us
             more = waits % 1
-            least_us = (1 - share) * times_us + np.floor(waits) * costs.wait_us
+            least_us = times_us - waiting_us + np.floor(waits) * costs.wait_us
             times_us = np.concatenate([least_us, least_us + costs.wait_us])
             samples = np.concatenate([samples * (1 - more), samples * more])
         return OBJECTIVES[objective](times_us, samples)
@@ -154,9 +156,7 @@ class LatencyModel:
         busy_us = np.array([runs[pair].busy_us for pair in pairs])
         waste_us = np.array([runs[pair].waste_us for pair in pairs])
         return Latencies(
-            **{
-                f"{name}_us": self.fold_us(name, times_us, arrangement.trunk) for name in OBJECTIVES
-            },
+            **{f"{name}_us": self.fold_us(name, times_us, arrangement) for name in OBJECTIVES},
             busy_us=mean(busy_us, self.samples),
             waste_us=mean(waste_us, self.samples),
         )

@@ -64,7 +64,7 @@ def replayed(problem, arrangement):
     if problem.objective == "worst":
         return float(Replay(problem.costs, arrangement, set(), **options).run().answer[1])
     share = float(problem.objective[1:]) / 100
-    outcomes = [one for us in times for one in waited(problem.costs, arrangement.trunk, us)]
+    outcomes = [one for us in times for one in waited(problem.costs, arrangement, us)]
     reached, total = 0.0, sum(chance for _, chance in outcomes)
     for us, chance in sorted(outcomes):
         reached += chance
@@ -72,11 +72,12 @@ def replayed(problem, arrangement):
             return us
 
 
-def waited(costs, trunk, us):
+def waited(costs, arrangement, us):
     """Times of a request with and without one more wait, and their chances."""
-    share = costs.waiting.get(trunk, 0.0)
-    whole, more = divmod(share * us, costs.wait_us)
-    own_us = us - share * us
+    share = costs.waiting.get(arrangement.trunk, 0.0)
+    on_stages_us = us - costs.call_us * arrangement.is_beside
+    whole, more = divmod(share * on_stages_us, costs.wait_us)
+    own_us = us - share * on_stages_us
     chance = more / costs.wait_us
     return (
         (own_us + whole * costs.wait_us, 1 - chance),
