@@ -152,6 +152,18 @@ def shared_tap() -> ModelProto:
     return net.model()
 
 
+def mixed_types() -> ModelProto:
+    """The values of the first exit are in float64, those of the final one in float32."""
+    net = Builder()
+    x = net.conv(net.input("x"), 8)
+    pooled = net.node("Flatten", net.node("GlobalAveragePool", x))
+    logits = net.node("MatMul", pooled, net.weight(8, CLASSES))
+    values = net.node("Cast", logits, out="e1", to=TensorProto.DOUBLE)
+    net.output(values, (1, CLASSES), TensorProto.DOUBLE)
+    net.head(net.conv(x, 8), "last")
+    return net.model()
+
+
 def wide_head() -> ModelProto:
     """The branch of the first exit is more work than the whole trunk."""
     net = Builder()
@@ -163,5 +175,15 @@ def wide_head() -> ModelProto:
 
 NETWORKS = {
     made.__name__: made
-    for made in (chain, residual, multi_scale, cascade, stacked, on_input, shared_tap, wide_head)
+    for made in (
+        chain,
+        residual,
+        multi_scale,
+        cascade,
+        stacked,
+        on_input,
+        shared_tap,
+        mixed_types,
+        wide_head,
+    )
 }

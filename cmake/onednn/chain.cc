@@ -82,6 +82,7 @@ void Chain::Free(size_t stage) {
 }
 
 void Chain::EndRecording() {
+  numbers_.clear();  // of a recording that failed at its end
   for (const ffi::Any& value : values_) numbers_.push_back(recording_->NumberOf(value));
   std::vector<int64_t> kept;
   for (int64_t slot : kept_) kept.push_back(numbers_[slot]);

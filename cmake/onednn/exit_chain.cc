@@ -21,12 +21,14 @@ struct Test {
   int64_t values;
   int64_t score;
   int64_t label;
+  char* copy;  // of the values
 };
 
 std::vector<Test> Tests(const ffi::Shape& shape) {
   std::vector<Test> found;
-  for (size_t i = 0; i < shape.size(); i += 4) {
-    found.push_back({shape[i], shape[i + 1], shape[i + 2], shape[i + 3]});
+  for (size_t i = 0; i < shape.size(); i += 5) {
+    found.push_back({shape[i], shape[i + 1], shape[i + 2], shape[i + 3],
+                     reinterpret_cast<char*>(shape[i + 4])});
   }
   return found;
 }
@@ -40,11 +42,10 @@ const char* DataOf(const ffi::Any& value) {
 class Exits {
  public:
   Exits(const ChainParts& parts, const ffi::Array<ffi::Shape>& tests,
-        const ffi::Array<ffi::Tensor>& inputs, int64_t threads, int64_t outcome, int64_t values)
+        const ffi::Array<ffi::Tensor>& inputs, int64_t threads, int64_t outcome)
       : inputs_(inputs),
         threads_(static_cast<int>(threads)),
-        outcome_(reinterpret_cast<ExitOutcome*>(outcome)),
-        values_(reinterpret_cast<char*>(values)) {
+        outcome_(reinterpret_cast<ExitOutcome*>(outcome)) {
     std::vector<int64_t> kept;
     for (const ffi::Shape& one : tests) {
       tests_.push_back(Tests(one));
@@ -80,7 +81,7 @@ class Exits {
     outcome_->score = score;
     outcome_->label = *reinterpret_cast<const int64_t*>(DataOf(chain_->Value(test.label)));
     DLTensor* values = chain_->Value(test.values).cast<DLTensor*>();
-    std::memcpy(values_, DataOf(chain_->Value(test.values)), ffi::GetDataSize(*values));
+    std::memcpy(test.copy, DataOf(chain_->Value(test.values)), ffi::GetDataSize(*values));
     return true;
   }
 
@@ -89,7 +90,6 @@ class Exits {
   Inputs inputs_;
   int threads_;
   ExitOutcome* outcome_;
-  char* values_;
 };
 
 }  // namespace
@@ -98,12 +98,12 @@ ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Fun
                         ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
                         ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees, int64_t slots,
                         ffi::Array<ffi::Shape> tests, ffi::Array<ffi::Tensor> inputs,
-                        int64_t threads, int64_t outcome, int64_t values) {
+                        int64_t threads, int64_t outcome) {
   ChainParts parts{functions, recorded, weights, reads, writes, frees, slots};
   if (tests.empty() || tests.back().empty()) {
     TVM_FFI_THROW(ValueError) << "the last stage of a chain has no exit";
   }
-  auto exits = std::make_shared<Exits>(parts, tests, inputs, threads, outcome, values);
+  auto exits = std::make_shared<Exits>(parts, tests, inputs, threads, outcome);
   return ffi::Function::FromPacked(
       [exits](ffi::PackedArgs args, ffi::Any* result) { *result = exits->Answer(args); });
 }

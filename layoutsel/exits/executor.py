@@ -274,7 +274,7 @@ class ExitModel(Closing):
         arrangement: Arrangement,
     ) -> ExitAnswer:
         """Answer a request without deadline and trace."""
-        if not self._pool.is_closed:
+        if not (self._pool.is_closed or self._pool.has_failed):
             found = self._chained.answer(rule, arguments, named, arrangement)
             if found is not None:
                 answer, has_nan = found

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import tvm_ffi
 
+from layoutsel.device.signature import Signature
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.tensors import empty_tensor
 from layoutsel.device.threads import shares_openmp
@@ -70,11 +71,13 @@ class ExitChain:
         (lane,) = lanes.lanes
         entries = [entry for step in lane.steps for entry in step.chain.entries]
         known = {one.name: one for entry in entries for one in (*entry.inputs, *entry.outputs)}
-        tests = [[n for e in step.exits for n in (e, *lanes.results[e])] for step in lane.steps]
+        self._values = {e: _like(known[f"output.{RESULTS * e}"]) for e in lanes.exits}
+        tests = [
+            [n for e in step.exits for n in (e, *lanes.results[e], self._values[e].ctypes.data)]
+            for step in lane.steps
+        ]
         slots = ([step.reads, step.writes, step.frees] for step in lane.steps)
         inputs = [known[f"input.{number}"] for number in lanes.inputs]
-        values = known[f"output.{RESULTS * lanes.exits[-1]}"]
-        self._values = np.empty(values.shape, dtype_of(values.dtype))
         self._outcome = _Outcome()
         self._turn = caller.turn
         self._run = function("layoutsel.exit_chain")(
@@ -85,7 +88,6 @@ class ExitChain:
             [empty_tensor(one.shape, one.dtype) for one in inputs],
             caller.threads,
             ctypes.addressof(self._outcome),
-            self._values.ctypes.data,
         )
         self.places = lanes.inputs
         """Numbers of the inputs that it takes, in order."""
@@ -109,6 +111,9 @@ class ExitChain:
             except BufferError:  # numpy exports no read-only arrays
                 return None
             found = self._outcome
-            return ChainAnswer(
-                found.exit, found.label, found.score, bool(found.has_nan), self._values.copy()
-            )
+            values = self._values[found.exit].copy()
+            return ChainAnswer(found.exit, found.label, found.score, bool(found.has_nan), values)
+
+
+def _like(values: Signature) -> np.ndarray:
+    return np.empty(values.shape, dtype_of(values.dtype))

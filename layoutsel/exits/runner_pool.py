@@ -51,7 +51,8 @@ class RunnerPool:
         self._callers: dict[int, StageCaller] = {}
         self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
         self._turn = Turn("began a request", FORK_WAITS_S)
-        self._has_failed = False
+        self.has_failed = False
+        """True once a worker has failed: the trunk alone answers."""
         self.is_closed = False
         """True after :meth:`close`."""
 
@@ -87,7 +88,7 @@ class RunnerPool:
 
     def runner(self, arrangement: Arrangement) -> Runner:
         """Return the runner of an arrangement; that of its trunk alone after a failure."""
-        used = self._alone(arrangement) if self._has_failed else arrangement
+        used = self._alone(arrangement) if self.has_failed else arrangement
         key = used, self.from_last and used.is_beside
         if key not in self._runners:
             self._runners[key] = self._made(*key)
@@ -118,7 +119,7 @@ class RunnerPool:
         if runner.failure is None:
             return runner
         _warn(str(runner.failure))
-        self._has_failed = True
+        self.has_failed = True
         self._end_workers()
         return self.runner(arrangement)
 

@@ -41,6 +41,7 @@ def native(monkeypatch) -> list[int]:
 
 
 def same(one, other) -> None:
+    assert one.scores.dtype == other.scores.dtype
     np.testing.assert_array_equal(one.scores, other.scores)
     np.testing.assert_equal(one.score, other.score)
     for name in ("label", "exit", "cancelled", "at_deadline"):

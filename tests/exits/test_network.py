@@ -21,6 +21,7 @@ GUESSES = {
     "shared_tap": ["e1", "e2", "last"],
     # The order is that of work: a specification has to say that the small exit is the final one.
     "wide_head": ["last", "e1"],
+    "mixed_types": ["e1", "last"],
 }
 
 
