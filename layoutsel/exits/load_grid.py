@@ -52,9 +52,10 @@ class LoadGrid:
     def of_host(cls, cores: int, streaming: Sequence[float] = (UNKNOWN_KIND,)) -> LoadGrid:
         """Make a grid from an idle host to one with as many busy processes as cores.
 
-        Levels are half a core apart, or more on hosts with many cores.
+        Levels are a quarter of a core apart, or more on hosts with many cores. Beside a quarter of
+        demand, several threads already wait for each other.
         """
-        count = min(2 * cores + 1, _MOST_LEVELS)
+        count = min(4 * cores + 1, _MOST_LEVELS)
         busy = tuple(cores * level / (count - 1) for level in range(count))
         return cls(cores=cores, busy=busy, streaming=tuple(streaming))
 

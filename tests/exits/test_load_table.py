@@ -257,10 +257,10 @@ class TestTwoCores:
 
 def test_cells():
     grid = LoadGrid.of_host(2, (0.0, 1.0))
-    assert grid.busy == (0.0, 0.5, 1.0, 1.5, 2.0)
-    assert [grid.cell(grid.load(cell)) for cell in range(grid.cells)] == list(range(10))
-    assert grid.load(3) == CoreLoad(busy=(0.5, 1.0), streaming=0.0)
-    assert grid.cell(CoreLoad(busy=(0.0, 3.0), streaming=0.9)) == 7  # three processes on one core
+    assert grid.busy == (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+    assert [grid.cell(grid.load(cell)) for cell in range(grid.cells)] == list(range(18))
+    assert grid.load(6) == CoreLoad(busy=(0.5, 1.0), streaming=0.0)
+    assert grid.cell(CoreLoad(busy=(0.0, 3.0), streaming=0.9)) == 13  # three processes on one core
     assert LoadGrid.of_host(64).cells == 17
 
 
