@@ -22,6 +22,7 @@ from layoutsel.cli.options import (
     CacheOption,
     CostModelOption,
     CostOption,
+    DistributionsArgument,
     JsonFlag,
     LimitOption,
     LinksFlag,
@@ -59,15 +60,6 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
 """Factors of the units in which limits may be given, by metric."""
 _AMOUNT = re.compile(r"([0-9.eE+-]+)\s*([A-Za-z/]+)")
 """Pattern of a number with its unit."""
-
-DistributionsArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE",
-        help="Distributions that 'layoutsel cluster plan' wrote.",
-        show_default=False,
-    ),
-]
 
 
 def plan(

@@ -8,20 +8,13 @@ from typing import Annotated
 import typer
 
 from layoutsel.cli.activity import activity
-from layoutsel.cli.options import parse_seconds
+from layoutsel.cli.options import DistributionsArgument, parse_seconds
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
 
 
 def pareto(
-    distributions: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Distributions that 'layoutsel cluster plan' wrote.",
-            show_default=False,
-        ),
-    ],
+    distributions: DistributionsArgument,
     target: Annotated[
         list[str],
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from layoutsel.cli.options import JsonFlag, parse_seconds
+from layoutsel.cli.options import DistributionsArgument, JsonFlag, parse_seconds
 from layoutsel.core.files import check_output
 from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    distributions: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Distributions that 'layoutsel cluster plan' wrote.",
-            show_default=False,
-        ),
-    ],
+    distributions: DistributionsArgument,
     target: Annotated[
         str | None,
         typer.Option(

@@ -22,6 +22,14 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
+DistributionsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="Distributions that 'layoutsel cluster plan' wrote.",
+        show_default=False,
+    ),
+]
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
