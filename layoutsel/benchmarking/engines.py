@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from layoutsel.core.files import write_text
 from layoutsel.core.precision import BF16, F32
 from layoutsel.references.reference_engine import import_onnxruntime
 from tvm_passes.errors import LayoutselError
@@ -159,12 +161,26 @@ def _prepare_tvm(job: EngineJob, *, trials: int = 0) -> None:
 
 
 def _trials_in(log: Path) -> int:
-    """Number of trials in a folder of MetaSchedule, which writes a line for each."""
+    """Number of trials in a folder of MetaSchedule, which writes a line for each.
+
+    A line that an ended process left unfinished is removed: MetaSchedule refuses the whole file.
+    """
     records = log / "database_tuning_record.json"
     if not records.exists():
         return 0
-    with records.open("rb") as lines:
-        return sum(1 for _line in lines)
+    lines = records.read_text(encoding="utf-8", errors="replace").splitlines()
+    whole = [line for line in lines if _is_json(line)]
+    if len(whole) < len(lines):
+        write_text(records, "".join(f"{line}\n" for line in whole))
+    return len(whole)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _load_tvm(job: EngineJob, inputs: Mapping[str, np.ndarray]) -> Run:
