@@ -29,6 +29,7 @@ from layoutsel.cluster.routes import routes_of
 from layoutsel.cluster.simulate import Load, simulate
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.targets import answer
+from layoutsel.planning.problem import ProblemError
 
 NETWORKS = (
     "light:resnet50",
@@ -94,7 +95,19 @@ def rows(network: Priced, name: str, make: Make) -> Iterator[dict[str, Any]]:
     cluster = network.on(make(network.weight_bytes))
     predictor = Predictor(cluster)
     started = time.monotonic()
-    found = answer(Asked(predictor, Target(name=THROUGHPUT), started + TIME_LIMIT_S))
+    try:
+        found = answer(Asked(predictor, Target(name=THROUGHPUT), started + TIME_LIMIT_S))
+    except ProblemError as reason:
+        yield {
+            "network": network.graph.model_name,
+            "cluster": name,
+            "nodes": len(cluster.nodes),
+            "method": PLANNED,
+            "bound_hz": None,
+            "fits": False,
+            "reason": str(reason),
+        }
+        return
     bound_hz = found.bound
     time_s = time.monotonic() - started
     distributions = {
@@ -152,7 +165,9 @@ def main() -> None:
                 save(arguments.json, found)
     if arguments.svg is not None:
         best = {
-            (r["network"], r["cluster"]): r["simulated_hz"] for r in found if r["method"] == PLANNED
+            (r["network"], r["cluster"]): r["simulated_hz"]
+            for r in found
+            if r["method"] == PLANNED and r["fits"]
         }
         draw(
             [
