@@ -223,7 +223,9 @@ def drive(folder: Path, most: int) -> None:
     count = wrong = 0
     with deploy(known, TARGET, artifacts, engine="ray", security=INSECURE) as deployed:
         script = Script(deployed, known)
-        again = Replanner(known, lambda: deployed.controller.epoch.distribution)
+        again = Replanner(
+            known, lambda: deployed.controller.epoch.distribution, deployed.attained_hz
+        )
         deployed.watch(lambda now: None if script.is_frozen else again(now))
         start_s = time.monotonic()
         for answer in deployed.stream(requests(script, samples, most)):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from layoutsel.cluster.attained import AttainedRate
 from layoutsel.cluster.controller import Controller
 from layoutsel.cluster.distribution import Distribution, Distributions, Route
 from layoutsel.cluster.engine import Announced, ClusterEngine, NodeLost, Tensors
@@ -69,6 +70,7 @@ class DeployedNetwork(Closing):
         self.inputs = tuple(Signature.read(one) for one in header["inputs"])
         self.outputs = tuple(Signature.read(one) for one in header["outputs"])
         self._observations = Observations()
+        self._attained = AttainedRate()
         self._engine, self._origin = engine, origin
         self._local: CompiledModel | None = None
         self._local_turn = threading.Lock()
@@ -83,7 +85,7 @@ class DeployedNetwork(Closing):
             fallback=self._alone if fallback else None,
             revive=lambda node, limit_s: engine.load(node, self._artifacts[node], limit_s),
             expected_us=self._observations.expected_us,
-            observers=(self._observations, self.timeline),
+            observers=(self._observations, self._attained, self.timeline),
         )
         if missing:
             self.controller.exclude(missing, "; ".join(map(str, missing.values())))
@@ -116,7 +118,10 @@ class DeployedNetwork(Closing):
             return self.submit(self._named(*inputs_of(request)))
 
         for future in in_order(requests, submit, self.controller.limits.in_flight):
-            yield self._results(future.result(self._patience_s))
+            start_s = time.monotonic()
+            tensors = future.result(self._patience_s)
+            self._attained.waited(start_s, time.monotonic())
+            yield self._results(tensors)
 
     def submit(self, tensors: Tensors) -> Future[Tensors]:
         """Queue a request with checked tensors by name, such as ``input.0``."""
@@ -130,6 +135,10 @@ class DeployedNetwork(Closing):
     def statistics(self) -> Statistics:
         """Snapshot of the last seconds."""
         return self._observations.snapshot(self._engine.nodes())
+
+    def attained_hz(self) -> float | None:
+        """Throughput of the current distribution in the last seconds; None if it is not busy."""
+        return self._attained.hz()
 
     def switch(self, distribution: Distribution) -> int:
         """Replace the distribution without a pause; returns the number of the new epoch.

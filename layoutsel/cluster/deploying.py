@@ -88,7 +88,11 @@ def deploy(  # noqa: PLR0913 - all but three have a default
             fallback=fallback is not None,
         )
         if replan:
-            deployed.watch(Replanner(distributions, lambda: deployed.controller.epoch.distribution))
+            controller = deployed.controller
+            propose = Replanner(
+                distributions, lambda: controller.epoch.distribution, deployed.attained_hz
+            )
+            deployed.watch(propose)
         return deployed
     except BaseException:
         running.close()

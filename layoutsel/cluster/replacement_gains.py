@@ -40,6 +40,11 @@ class ReplacementGains:
     def __init__(self, known: Distributions, statistics: Statistics) -> None:
         self._cluster = cluster_of(replace(known, statistics=statistics))
 
+    def value(self, distribution: Distribution) -> float:
+        """Predicted value of a distribution's target."""
+        entry = METRICS[distribution.target.name]
+        return entry.value(Predictor(self._cluster), _mix(distribution))
+
     def gain(self, new: Distribution, old: Distribution) -> float:
         """Predicted relative gain in the target of `new`, for instance 0.1 for 10 %."""
         return _gain(Predictor(self._cluster), new, old)

@@ -89,6 +89,27 @@ class TestReplanning:
         assert metric.spread > 0.3 * metric.predicted
         assert proposal.is_clear
 
+    def test_nodes_that_attain_too_little_are_left_and_the_faster_ones_stay(self, found):
+        """What an engine does for messages is not predicted; the throughput shows it."""
+        running, attained_hz = found["throughput"], None
+        assert len(running.nodes) == 3
+        plan = Replanner(found, lambda: running, lambda: attained_hz)
+        assert not plan(Statistics()).is_clear
+        predicted_hz = running.metrics["throughput"].predicted
+        attained_hz = 0.2 * predicted_hz
+        proposal = plan(Statistics())
+        assert proposal.distribution.nodes == ("edge",)
+        alone_hz = proposal.distribution.metrics["throughput"].predicted
+        assert proposal.gain == pytest.approx(1 - attained_hz / alone_hz, rel=0.01)
+        assert proposal.is_clear
+
+        running, attained_hz = proposal.distribution, 0.9 * alone_hz
+        assert not plan(Statistics()).is_clear  # three nodes have attained less
+        attained_hz = 0.3 * alone_hz
+        assert plan(Statistics()).distribution.nodes == found["throughput"].nodes
+        attained_hz = None  # not busy any more: what is known stays known
+        assert plan(Statistics()).is_clear
+
     def test_the_same_state_is_planned_for_once(self, found, monkeypatch):
         plan = Replanner(found, lambda: found["throughput"])
         busy = {"a": NodeState(others_busy=0.5, free_bytes=1e9), "b": NodeState()}
