@@ -1,8 +1,8 @@
 """Throughput that running distributions attain, against predictions.
 
-Predictions leave out what an engine does beyond its messages. The throughput that a distribution has
-attained corrects the prediction of those on the same nodes, so that a mixture of nodes stays only if
-it is faster than a single node in fact.
+Predictions leave out what an engine does beyond its messages. The throughput that a distribution
+has attained corrects the prediction of those on the same nodes, so that a mixture of nodes stays
+only if it is faster than a single node in fact.
 """
 
 from __future__ import annotations
