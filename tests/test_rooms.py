@@ -14,6 +14,7 @@ ROOMS = (
     "cli",
     "benchmarking",
     "api",
+    "search",
     "exits",
     "cluster",
     "bundling",

@@ -1,0 +1,1 @@
+"""Architecture search, priced by the compiler that deploys what is found."""
