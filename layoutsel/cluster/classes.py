@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,29 @@ class PlannedClass:
         return ClassProblem(problem=self.problem, decisions=self.plan.decisions)
 
 
+def problem_of_class(
+    model: Any, machine_class: MachineClass, options: Options
+) -> tuple[Offers, PlanningProblem]:
+    """Price a whole network on one node of a class.
+
+    Raises
+    ------
+    LayoutselError
+        If the machine file cannot be read or the model cannot be priced for it; names the class.
+    """
+    own = replace(
+        options,
+        machine=machine_class.machine or options.machine,
+        threads=machine_class.threads or (None if machine_class.machine else options.threads),
+        units=machine_class.units or options.units,
+        objective=SUM if not options.mode.limits else None,
+    )
+    with _planning_for(machine_class):
+        session = Session.open(model, own)
+        offers = offered(session)
+        return offers, priced_problem(offers, own.cost, own.pins, own.measure_budget_s)
+
+
 def plan_class(
     model: Any, machine_class: MachineClass, options: Options, time_limit_s: float = 10.0
 ) -> PlannedClass:
@@ -116,25 +140,14 @@ def plan_class(
     LayoutselError
         If the machine file cannot be read or the model cannot be planned for it; names the class.
     """
-    own = replace(
-        options,
-        machine=machine_class.machine or options.machine,
-        threads=machine_class.threads or (None if machine_class.machine else options.threads),
-        units=machine_class.units or options.units,
-        objective=SUM if not options.mode.limits else None,
-    )
-    try:
-        session = Session.open(model, own)
-        offers = offered(session)
-        problem = priced_problem(offers, own.cost, own.pins, own.measure_budget_s)
-        found = decide(problem, strategy=own.strategy, time_limit_s=time_limit_s)
-    except LayoutselError as error:
-        where = ", ".join(machine_class.nodes)
-        raise LayoutselError(f"planning for {where}: {error}") from error
+    offers, problem = problem_of_class(model, machine_class, options)
+    session, strategy = offers.session, options.strategy
+    with _planning_for(machine_class):
+        found = decide(problem, strategy=strategy, time_limit_s=time_limit_s)
     made = make_plan(
         problem,
         found.solution,
-        strategy=own.strategy,
+        strategy=strategy,
         machine=session.described.fingerprint,
         versions=all_versions(),
         threads=session.threads,
@@ -146,6 +159,16 @@ def plan_class(
         problem=problem,
         plan=replace(made, precision=mode.name),
     )
+
+
+@contextmanager
+def _planning_for(machine_class: MachineClass) -> Iterator[None]:
+    """Name the nodes of a class in errors of planning for it."""
+    try:
+        yield
+    except LayoutselError as error:
+        where = ", ".join(machine_class.nodes)
+        raise LayoutselError(f"planning for {where}: {error}") from error
 
 
 def atom_graph(planned: Sequence[PlannedClass], most: int = MOST_ATOMS) -> AtomGraph:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -152,6 +153,33 @@ def sum_signature(shape: Shape, inputs: int) -> Signature | None:
     if inputs == 1:
         return None
     return Signature(operation=SUM, input_shape=shape, channels=shape[0], inputs=inputs)
+
+
+def signatures_of(space: Space) -> tuple[Signature, ...]:
+    """Signatures of all parts that networks of a space have, each once."""
+    found = {stem_signature(space)}
+    reads, axes = (space.stem_channels,), space.input_shapes([c.channels[0] for c in space.cells])
+    for cell, shape in zip(space.cells, axes, strict=False):
+        for read, made in itertools.product(reads, cell.channels):
+            found |= set(_cell_signatures(cell, (read, *shape[1:]), made))
+        reads = cell.channels
+    found |= {head_signature(space, (read, *axes[-1][1:])) for read in reads}
+    return tuple(sorted(found))
+
+
+def _cell_signatures(cell: Cell, shape: Shape, channels: int) -> Iterator[Signature]:
+    """Yield the signatures of a cell that reads `shape` and makes so many channels."""
+    for pair in cell.pairs:
+        geometry = cell.geometry(pair, shape, channels)
+        for operation in cell.offered(pair, shape, channels):
+            signature = operation_signature(operation, geometry)
+            if signature is not None:
+                yield signature
+    made = cell.geometry((0, 1), shape, channels).output_shape
+    for count in range(2, cell.nodes + 1):
+        total = sum_signature(made, count)
+        assert total is not None
+        yield total
 
 
 def _cell_parts(

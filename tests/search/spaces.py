@@ -1,0 +1,87 @@
+"""Search spaces, price tables and topologies for tests."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from layoutsel.cluster.links import MessageRoutes
+from layoutsel.cluster.statistics import NodeState, Statistics
+from layoutsel.cluster.topology import Topology
+from layoutsel.search.operations import OPERATIONS
+from layoutsel.search.parts import signatures_of
+from layoutsel.search.placing import classes_of
+from layoutsel.search.prices import ClassPrices, PriceTable
+from layoutsel.search.space import Cell, Space
+from tests.cluster.clusters import star
+
+ALL = tuple(OPERATIONS)
+
+
+def cells_space(nodes: int = 2, operations: tuple[str, ...] = ALL) -> Space:
+    """Two cells for signals, the second one with a stride."""
+    return Space(
+        data="mnist1d",
+        input_shape=(1, 1, 40),
+        classes=10,
+        stem_channels=8,
+        cells=(
+            Cell(name="a", channels=(8, 12), operations=operations, nodes=nodes),
+            Cell(name="b", channels=(16,), operations=operations, stride=(1, 2), nodes=nodes),
+        ),
+    )
+
+
+def chain_space(layers: int, operations: tuple[str, ...], widths: tuple[int, ...] = (8,)) -> Space:
+    """Layers for images, the second one with a stride."""
+    return Space(
+        data="mnist5k",
+        input_shape=(1, 12, 12),
+        classes=10,
+        stem_channels=widths[0],
+        cells=tuple(
+            Cell(
+                name=f"l{number}",
+                channels=widths,
+                operations=operations,
+                stride=(2, 2) if number == 1 else (1, 1),
+            )
+            for number in range(layers)
+        ),
+    )
+
+
+def random_prices(
+    space: Space, topology: Topology, seed: int, scale_us: float = 100.0
+) -> PriceTable:
+    """Prices without any structure, for each class of the topology."""
+    rng = random.Random(seed)
+    return PriceTable(
+        classes={
+            name: ClassPrices(
+                us={str(one): rng.uniform(0.1, 1) * scale_us for one in signatures_of(space)},
+                spread_us={str(one): 1.0 for one in signatures_of(space)},
+            )
+            for name in sorted(set(classes_of(topology).values()))
+        }
+    )
+
+
+def routes_over(count: int, **options: object) -> MessageRoutes:
+    """Nodes around a switch; the last one is busy."""
+    busy = {f"n{count - 1}": NodeState(others_busy=0.3)}
+    return MessageRoutes(star(count, **options), Statistics(nodes=busy))
+
+
+def different_classes(topology: Topology) -> Topology:
+    """Copy of a topology in which every node is of a class of its own."""
+    from dataclasses import replace
+
+    threads = itertools.count(1)
+    return replace(
+        topology,
+        nodes=tuple(
+            replace(node, threads=next(threads)) if node.kind == "node" else node
+            for node in topology.nodes
+        ),
+    )
