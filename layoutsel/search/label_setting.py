@@ -324,4 +324,4 @@ class _Search:
 
 def _resources(held: np.ndarray) -> np.ndarray:
     """Memory as columns to be small in, (labels, columns)."""
-    return held.reshape(len(held), -1)
+    return held.reshape(len(held), held.shape[1] * held.shape[2])

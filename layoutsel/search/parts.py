@@ -158,7 +158,8 @@ def sum_signature(shape: Shape, inputs: int) -> Signature | None:
 def signatures_of(space: Space) -> tuple[Signature, ...]:
     """Signatures of all parts that networks of a space have, each once."""
     found = {stem_signature(space)}
-    reads, axes = (space.stem_channels,), space.input_shapes([c.channels[0] for c in space.cells])
+    reads: tuple[int, ...] = (space.stem_channels,)
+    axes = space.input_shapes([cell.channels[0] for cell in space.cells])
     for cell, shape in zip(space.cells, axes, strict=False):
         for read, made in itertools.product(reads, cell.channels):
             found |= set(_cell_signatures(cell, (read, *shape[1:]), made))

@@ -140,7 +140,8 @@ def _atoms(parts: PartGraph, work: Work) -> AtomGraph:
             own = gradient_of(part.name)
             for tensor in part.inputs:
                 readers[tensor].append(own)
-            to = [gradient_of(tensor) for tensor in part.inputs if tensor != INPUT]
+            to: list[str | None] = []
+            to += [gradient_of(tensor) for tensor in part.inputs if tensor != INPUT]
             if to:
                 producers[own], readers[own], shapes[own] = own, to, parts.shape(part.inputs[0])
         names += [gradient_of(name) for name in reversed(names)]

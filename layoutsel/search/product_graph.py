@@ -122,7 +122,8 @@ def product_graph(
     layers = [
         maker.layer((first,), space.input_shape[1:], stem, partial(_stem, space), is_first=True)
     ]
-    before, shapes = stem, space.input_shapes([cell.channels[0] for cell in space.cells])
+    before: tuple[Choice, ...] = stem
+    shapes = space.input_shapes([cell.channels[0] for cell in space.cells])
     for cell, shape in zip(space.cells, shapes, strict=False):
         choices = tuple(map(Choice._make, itertools.product(cell.operations, cell.channels)))
         edge_to = partial(_operation, cell.stride)
