@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from onnx import ModelProto
 
 from layoutsel.search.operations import OPERATIONS
-from layoutsel.search.parts import HEAD, INPUT, SUM, PartGraph, Signature
+from layoutsel.search.parts import HEAD, INPUT, SUM, PartGraph, PartSignature
 from layoutsel.zoo.architectures.builder import NetworkBuilder, TensorRef
 
-WritePart = Callable[[NetworkBuilder, Sequence[TensorRef], Signature], TensorRef]
+WritePart = Callable[[NetworkBuilder, Sequence[TensorRef], PartSignature], TensorRef]
 """Function that adds a part with these inputs to an ONNX graph."""
 
 
@@ -36,7 +36,7 @@ def write_network(graph: PartGraph, name: str = "network", seed: int = 0) -> Mod
     return builder.model()
 
 
-def write_catalogue(signatures: Sequence[Signature], seed: int = 0) -> ModelProto:
+def write_catalogue(signatures: Sequence[PartSignature], seed: int = 0) -> ModelProto:
     """Write one model in which each signature is a branch with inputs and an output of its own.
 
     Inputs and outputs are in the order of `signatures`; a branch has as many inputs as its part.
@@ -50,13 +50,13 @@ def write_catalogue(signatures: Sequence[Signature], seed: int = 0) -> ModelProt
     return builder.model()
 
 
-def _output_shape(signature: Signature) -> tuple[int, ...]:
+def _output_shape(signature: PartSignature) -> tuple[int, ...]:
     shape = signature.output_shape
     return (1, shape[0]) if signature.operation == HEAD else (1, *shape)
 
 
 def _write_part(
-    builder: NetworkBuilder, read: Sequence[TensorRef], signature: Signature
+    builder: NetworkBuilder, read: Sequence[TensorRef], signature: PartSignature
 ) -> TensorRef:
     if signature.operation in _WRITERS:
         return _WRITERS[signature.operation](builder, read, signature)
@@ -66,7 +66,7 @@ def _write_part(
 
 
 def _write_sum(
-    builder: NetworkBuilder, read: Sequence[TensorRef], signature: Signature
+    builder: NetworkBuilder, read: Sequence[TensorRef], signature: PartSignature
 ) -> TensorRef:
     del signature
     total = read[0]
@@ -76,7 +76,7 @@ def _write_sum(
 
 
 def _write_head(
-    builder: NetworkBuilder, read: Sequence[TensorRef], signature: Signature
+    builder: NetworkBuilder, read: Sequence[TensorRef], signature: PartSignature
 ) -> TensorRef:
     mean = builder.op("Flatten", builder.op("GlobalAveragePool", read[0]))
     classes, channels = signature.channels, signature.input_shape[0]

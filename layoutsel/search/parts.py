@@ -20,7 +20,7 @@ _ELEMENT_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Signature:
+class PartSignature:
     """All that the price of a part depends on."""
 
     operation: str
@@ -66,7 +66,7 @@ class Part:
 
     name: str
     """Name, unique in the network."""
-    signature: Signature
+    signature: PartSignature
     """Operation and shapes."""
     inputs: tuple[str, ...]
     """Tensors that it reads: parts that make them, or :data:`INPUT`."""
@@ -126,21 +126,23 @@ def parts_of(space: Space, architecture: Architecture) -> PartGraph:
     return PartGraph(input_shape=space.input_shape, parts=(*parts, head))
 
 
-def stem_signature(space: Space) -> Signature:
-    """Signature of a space's first convolution."""
-    return Signature(operation=STEM, input_shape=space.input_shape, channels=space.stem_channels)
+def stem_signature(space: Space) -> PartSignature:
+    """PartSignature of a space's first convolution."""
+    return PartSignature(
+        operation=STEM, input_shape=space.input_shape, channels=space.stem_channels
+    )
 
 
-def head_signature(space: Space, shape: Shape) -> Signature:
-    """Signature of the mean and the linear layer after cells that make `shape`."""
-    return Signature(operation=HEAD, input_shape=shape, channels=space.classes)
+def head_signature(space: Space, shape: Shape) -> PartSignature:
+    """PartSignature of the mean and the linear layer after cells that make `shape`."""
+    return PartSignature(operation=HEAD, input_shape=shape, channels=space.classes)
 
 
-def operation_signature(operation: str, geometry: Geometry) -> Signature | None:
-    """Signature of an operation; None if nothing is computed."""
+def operation_signature(operation: str, geometry: Geometry) -> PartSignature | None:
+    """PartSignature of an operation; None if nothing is computed."""
     if OPERATIONS[operation].write is None:
         return None
-    return Signature(
+    return PartSignature(
         operation=operation,
         input_shape=geometry.input_shape,
         channels=geometry.channels,
@@ -148,14 +150,14 @@ def operation_signature(operation: str, geometry: Geometry) -> Signature | None:
     )
 
 
-def sum_signature(shape: Shape, inputs: int) -> Signature | None:
-    """Signature of the sum of tensors; None for a single one."""
+def sum_signature(shape: Shape, inputs: int) -> PartSignature | None:
+    """PartSignature of the sum of tensors; None for a single one."""
     if inputs == 1:
         return None
-    return Signature(operation=SUM, input_shape=shape, channels=shape[0], inputs=inputs)
+    return PartSignature(operation=SUM, input_shape=shape, channels=shape[0], inputs=inputs)
 
 
-def signatures_of(space: Space) -> tuple[Signature, ...]:
+def signatures_of(space: Space) -> tuple[PartSignature, ...]:
     """Signatures of all parts that networks of a space have, each once."""
     found = {stem_signature(space)}
     reads: tuple[int, ...] = (space.stem_channels,)
@@ -168,7 +170,7 @@ def signatures_of(space: Space) -> tuple[Signature, ...]:
     return tuple(sorted(found))
 
 
-def _cell_signatures(cell: Cell, shape: Shape, channels: int) -> Iterator[Signature]:
+def _cell_signatures(cell: Cell, shape: Shape, channels: int) -> Iterator[PartSignature]:
     """Yield the signatures of a cell that reads `shape` and makes so many channels."""
     for pair in cell.pairs:
         geometry = cell.geometry(pair, shape, channels)

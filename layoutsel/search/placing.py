@@ -15,7 +15,7 @@ from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.problem import AtomGraph, ClassCosts, Cluster
 from layoutsel.cluster.topology import Topology
 from layoutsel.cost.tensor import Tensor, TensorUse
-from layoutsel.search.parts import INPUT, PartGraph, Signature, tensor_bytes
+from layoutsel.search.parts import INPUT, PartGraph, PartSignature, tensor_bytes
 from layoutsel.search.prices import PriceTable
 from tvm_passes.decision import SubgraphId
 
@@ -41,7 +41,7 @@ WORKS: Mapping[str, Work] = {work.name: work for work in (INFERENCE, TRAINING_ST
 """Kinds of work by name."""
 
 
-def gradient_factor(signature: Signature, *, is_first: bool) -> float:
+def gradient_factor(signature: PartSignature, *, is_first: bool) -> float:
     """Time of a part's gradients, relative to that of its forward pass.
 
     The gradient of the inputs takes as many multiplications as the forward pass, and so does that

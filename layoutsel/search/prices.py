@@ -21,7 +21,7 @@ from layoutsel.planning.objectives import decide
 from layoutsel.planning.problem import Option, PlanningProblem
 from layoutsel.planning.values import SUM as SUM_OF_TIMES
 from layoutsel.search.networks import write_catalogue
-from layoutsel.search.parts import Signature
+from layoutsel.search.parts import PartSignature
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import LayoutselError
 
@@ -61,7 +61,7 @@ class PriceTable(SavedDocument):
     classes: Mapping[str, ClassPrices]
     """Prices by name of a class."""
 
-    def us(self, signature: Signature, name: str) -> float:
+    def us(self, signature: PartSignature, name: str) -> float:
         """Time of a part on a class of machines, microseconds.
 
         Raises
@@ -71,7 +71,7 @@ class PriceTable(SavedDocument):
         """
         return self._value(signature, name, self._of(name).us)
 
-    def spread_us(self, signature: Signature, name: str) -> float:
+    def spread_us(self, signature: PartSignature, name: str) -> float:
         """Uncertainty of :meth:`us`, microseconds."""
         return self._value(signature, name, self._of(name).spread_us)
 
@@ -109,7 +109,7 @@ class PriceTable(SavedDocument):
             )
         return self.classes[name]
 
-    def _value(self, signature: Signature, name: str, held: Mapping[str, float]) -> float:
+    def _value(self, signature: PartSignature, name: str, held: Mapping[str, float]) -> float:
         if str(signature) not in held:
             raise UnpricedPart(
                 f"no price of {signature} on the machine class {name!r}. Price the space that has "
@@ -119,7 +119,7 @@ class PriceTable(SavedDocument):
 
 
 def price_parts(
-    signatures: Iterable[Signature],
+    signatures: Iterable[PartSignature],
     classes: Sequence[MachineClass],
     options: Options | None = None,
     *,
@@ -154,9 +154,11 @@ def price_parts(
     return found
 
 
-def _portions(signatures: Sequence[Signature], most_bytes: float) -> Iterator[list[Signature]]:
+def _portions(
+    signatures: Sequence[PartSignature], most_bytes: float
+) -> Iterator[list[PartSignature]]:
     """Divide signatures into catalogues of at most so many bytes of weights."""
-    portion: list[Signature] = []
+    portion: list[PartSignature] = []
     held = 0
     for signature in signatures:
         if portion and held + signature.weight_bytes > most_bytes:
@@ -169,7 +171,7 @@ def _portions(signatures: Sequence[Signature], most_bytes: float) -> Iterator[li
 
 
 def _prices(
-    signatures: Sequence[Signature], machine_class: MachineClass, options: Options
+    signatures: Sequence[PartSignature], machine_class: MachineClass, options: Options
 ) -> ClassPrices:
     model = write_catalogue(signatures)
     _, problem = problem_of_class(model, machine_class, options)
@@ -185,7 +187,7 @@ def _prices(
 
 
 def branches_of(
-    problem: PlanningProblem, signatures: Sequence[Signature]
+    problem: PlanningProblem, signatures: Sequence[PartSignature]
 ) -> Iterator[PlanningProblem]:
     """Yield the planning problem of each signature's branch, without its inputs and outputs."""
     first = 0

@@ -21,7 +21,7 @@ from layoutsel.cluster.links import MessageRoutes
 from layoutsel.search.operations import NONE, OPERATIONS, STEM, Geometry, Shape, Stride
 from layoutsel.search.parts import (
     HEAD,
-    Signature,
+    PartSignature,
     head_signature,
     operation_signature,
     stem_signature,
@@ -146,7 +146,7 @@ class Edge(NamedTuple):
 
     is_legal: bool
     """True if the choice can follow."""
-    signature: Signature | None
+    signature: PartSignature | None
     """Part that it adds; None for none."""
 
 
@@ -223,7 +223,7 @@ class _LayerMaker:
             kept_bytes=kept,
         )
 
-    def _compute_us(self, signature: Signature | None, *, is_first: bool) -> list[float]:
+    def _compute_us(self, signature: PartSignature | None, *, is_first: bool) -> list[float]:
         """Time of a part on each node."""
         if signature is None:
             return [0.0] * len(self.nodes)
@@ -257,7 +257,7 @@ class _LayerMaker:
         return np.array(found)
 
 
-def _table(edges: Sequence[Sequence[Edge]], value: Callable[[Signature], float]) -> np.ndarray:
+def _table(edges: Sequence[Sequence[Edge]], value: Callable[[PartSignature], float]) -> np.ndarray:
     """Values of the parts of edges, (choices before, choices); 0 where there is none."""
     return np.array(
         [[0.0 if e.signature is None else float(value(e.signature)) for e in row] for row in edges]

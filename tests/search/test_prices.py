@@ -11,7 +11,7 @@ from layoutsel.compile.options import Options
 from layoutsel.documents import DocumentError
 from layoutsel.planning.objectives import decide
 from layoutsel.search.networks import write_catalogue, write_network
-from layoutsel.search.parts import HEAD, SUM, Signature, parts_of, signatures_of
+from layoutsel.search.parts import HEAD, SUM, PartSignature, parts_of, signatures_of
 from layoutsel.search.prices import ClassPrices, PriceTable, branches_of, price_parts
 from layoutsel.search.slack import slack_of
 from layoutsel.search.space import Cell
@@ -101,12 +101,18 @@ def test_the_plan_of_a_network_costs_about_the_sum_of_its_parts(table):
 
 
 def test_wide_images_have_square_kernels_and_signals_flat_ones():
-    image = Signature(operation="conv5", input_shape=(2, 9, 9), channels=3)
+    image = PartSignature(operation="conv5", input_shape=(2, 9, 9), channels=3)
     signal = replace(image, input_shape=(2, 1, 9))
     assert image.weight_bytes == 4 * 3 * (2 * 25 + 1)
     assert signal.weight_bytes == 4 * 3 * (2 * 5 + 1)
-    assert Signature(operation=SUM, input_shape=(2, 9, 9), channels=2, inputs=3).weight_bytes == 0
-    assert Signature(operation=HEAD, input_shape=(2, 9, 9), channels=7).output_shape == (7, 1, 1)
+    assert (
+        PartSignature(operation=SUM, input_shape=(2, 9, 9), channels=2, inputs=3).weight_bytes == 0
+    )
+    assert PartSignature(operation=HEAD, input_shape=(2, 9, 9), channels=7).output_shape == (
+        7,
+        1,
+        1,
+    )
 
 
 def test_cells_list_their_parts_once():
