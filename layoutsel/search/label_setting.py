@@ -18,7 +18,7 @@ from layoutsel.search.dominance import non_dominated
 from layoutsel.search.front import Front, FrontPoint, NoNetwork, Scores
 from layoutsel.search.operations import SKIP
 from layoutsel.search.parts import HEAD
-from layoutsel.search.product_graph import Choice, Layer, ProductGraph
+from layoutsel.search.product_graph import Layer, LayerChoice, ProductGraph
 from layoutsel.search.space import Architecture
 
 MOST_LABELS = 50_000
@@ -300,7 +300,7 @@ class _Search:
     def _point(self, found: _Labels, index: int) -> FrontPoint:
         """Read a network and its placement back from the history."""
         row = int(found.row[index])
-        chosen: list[tuple[Choice, int]] = []
+        chosen: list[tuple[LayerChoice, int]] = []
         for layer, history in zip(reversed(self.graph.layers), reversed(self.history), strict=True):
             chosen.append((layer.choices[history.choice[row]], int(history.node[row])))
             row = int(history.before[row])

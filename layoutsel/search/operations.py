@@ -14,7 +14,7 @@ Stride = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Geometry:
+class OperationShape:
     """Tensors that one operation reads and makes."""
 
     input_shape: Shape
@@ -41,7 +41,7 @@ class Geometry:
         return (1 if self.input_shape[1] == 1 else size, size)
 
 
-Write = Callable[[NetworkBuilder, TensorRef, Geometry], TensorRef]
+Write = Callable[[NetworkBuilder, TensorRef, OperationShape], TensorRef]
 """Function that adds an operation on a tensor to an ONNX graph."""
 
 
@@ -53,12 +53,12 @@ class OperationKind:
     """True if inputs and outputs may differ in their number of channels."""
     strides: bool = False
     """True if strides other than 1 are possible."""
-    weights: Callable[[Geometry], int] = lambda _: 0
+    weights: Callable[[OperationShape], int] = lambda _: 0
     """Number of its weights, with one bias for each channel of a convolution."""
     write: Write | None = None
     """Writing as ONNX with random weights; None if nothing is computed."""
 
-    def allows(self, geometry: Geometry) -> bool:
+    def allows(self, geometry: OperationShape) -> bool:
         """True if the operation can read and make such tensors."""
         same_channels = geometry.channels == geometry.input_shape[0]
         is_dense = all(step == 1 for step in geometry.stride)
@@ -66,7 +66,12 @@ class OperationKind:
 
 
 def _convolve(
-    builder: NetworkBuilder, value: TensorRef, geometry: Geometry, size: int, *, groups: int = 1
+    builder: NetworkBuilder,
+    value: TensorRef,
+    geometry: OperationShape,
+    size: int,
+    *,
+    groups: int = 1,
 ) -> TensorRef:
     """Add a convolution with bias, into which batch normalisation is folded, and Relu."""
     height, width = kernel = geometry.kernel(size)
@@ -87,7 +92,7 @@ def _convolve(
 
 
 def _convolution(size: int) -> OperationKind:
-    def weights(geometry: Geometry) -> int:
+    def weights(geometry: OperationShape) -> int:
         height, width = geometry.kernel(size)
         return geometry.channels * (geometry.input_shape[0] * height * width + 1)
 
@@ -102,17 +107,19 @@ def _convolution(size: int) -> OperationKind:
 def _separable(size: int) -> OperationKind:
     """Depthwise convolution with the stride, then one with a kernel of 1; each with Relu."""
 
-    def steps(geometry: Geometry) -> tuple[Geometry, Geometry]:
+    def steps(geometry: OperationShape) -> tuple[OperationShape, OperationShape]:
         read = geometry.input_shape
-        depthwise = Geometry(input_shape=read, channels=read[0], stride=geometry.stride)
-        return depthwise, Geometry(input_shape=depthwise.output_shape, channels=geometry.channels)
+        depthwise = OperationShape(input_shape=read, channels=read[0], stride=geometry.stride)
+        return depthwise, OperationShape(
+            input_shape=depthwise.output_shape, channels=geometry.channels
+        )
 
-    def weights(geometry: Geometry) -> int:
+    def weights(geometry: OperationShape) -> int:
         height, width = geometry.kernel(size)
         read = geometry.input_shape[0]
         return read * (height * width + 1) + geometry.channels * (read + 1)
 
-    def write(builder: NetworkBuilder, value: TensorRef, geometry: Geometry) -> TensorRef:
+    def write(builder: NetworkBuilder, value: TensorRef, geometry: OperationShape) -> TensorRef:
         depthwise, pointwise = steps(geometry)
         made = _convolve(builder, value, depthwise, size, groups=geometry.input_shape[0])
         return _convolve(builder, made, pointwise, 1)
@@ -123,7 +130,7 @@ def _separable(size: int) -> OperationKind:
 def _pooling(operator: str) -> OperationKind:
     """Pooling of windows of 3 points; averages leave out the points of the padding."""
 
-    def write(builder: NetworkBuilder, value: TensorRef, geometry: Geometry) -> TensorRef:
+    def write(builder: NetworkBuilder, value: TensorRef, geometry: OperationShape) -> TensorRef:
         height, width = kernel = geometry.kernel(3)
         rows, columns = height // 2, width // 2
         return builder.op(

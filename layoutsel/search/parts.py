@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from layoutsel.search.operations import NONE, OPERATIONS, SKIP, STEM, Geometry, Shape
+from layoutsel.search.operations import NONE, OPERATIONS, SKIP, STEM, OperationShape, Shape
 from layoutsel.search.space import Architecture, Cell, Space
 
 INPUT = "input"
@@ -35,9 +35,11 @@ class PartSignature:
     """Number of inputs."""
 
     @property
-    def geometry(self) -> Geometry:
+    def geometry(self) -> OperationShape:
         """Tensors that the part reads and makes."""
-        return Geometry(input_shape=self.input_shape, channels=self.channels, stride=self.stride)
+        return OperationShape(
+            input_shape=self.input_shape, channels=self.channels, stride=self.stride
+        )
 
     @property
     def output_shape(self) -> Shape:
@@ -138,7 +140,7 @@ def head_signature(space: Space, shape: Shape) -> PartSignature:
     return PartSignature(operation=HEAD, input_shape=shape, channels=space.classes)
 
 
-def operation_signature(operation: str, geometry: Geometry) -> PartSignature | None:
+def operation_signature(operation: str, geometry: OperationShape) -> PartSignature | None:
     """PartSignature of an operation; None if nothing is computed."""
     if OPERATIONS[operation].write is None:
         return None

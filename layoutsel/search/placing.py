@@ -21,7 +21,7 @@ from tvm_passes.decision import SubgraphId
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class SearchWork:
     """Work of a request."""
 
     name: str
@@ -30,14 +30,14 @@ class Work:
     """True if gradients of all weights are computed, and sent over the links."""
 
 
-INFERENCE = Work(name="inference", has_gradients=False)
+INFERENCE = SearchWork(name="inference", has_gradients=False)
 """Forward pass alone."""
-TRAINING_STEP = Work(name="training-step", has_gradients=True)
+TRAINING_STEP = SearchWork(name="training-step", has_gradients=True)
 """Forward and backward pass of one sample. The loss is computed by the origin.
 
 Gradients are computed by the node of the part. They take as much memory as what they are of.
 """
-WORKS: Mapping[str, Work] = {work.name: work for work in (INFERENCE, TRAINING_STEP)}
+WORKS: Mapping[str, SearchWork] = {work.name: work for work in (INFERENCE, TRAINING_STEP)}
 """Kinds of work by name."""
 
 
@@ -58,7 +58,7 @@ def classes_of(topology: Topology) -> dict[str, str]:
 
 
 def cluster_of(
-    parts: PartGraph, table: PriceTable, routes: MessageRoutes, work: Work = INFERENCE
+    parts: PartGraph, table: PriceTable, routes: MessageRoutes, work: SearchWork = INFERENCE
 ) -> Cluster:
     """Make the planning problem of a network over a topology: one atom for each part.
 
@@ -71,7 +71,7 @@ def cluster_of(
     routes
         Topology in its present state.
     work
-        Work of a request.
+        SearchWork of a request.
 
     Raises
     ------
@@ -87,7 +87,9 @@ def cluster_of(
     )
 
 
-def placed(parts: PartGraph, nodes: Mapping[str, str], work: Work = INFERENCE) -> dict[str, str]:
+def placed(
+    parts: PartGraph, nodes: Mapping[str, str], work: SearchWork = INFERENCE
+) -> dict[str, str]:
     """Placement of all atoms of :func:`cluster_of`, from the node of each part."""
     found = {part.name: nodes[part.name] for part in parts.parts}
     if work.has_gradients:
@@ -105,7 +107,7 @@ def gradient_of(part: str) -> str:
     return f"{part}.gradient"
 
 
-def _costs(parts: PartGraph, table: PriceTable, name: str, work: Work) -> ClassCosts:
+def _costs(parts: PartGraph, table: PriceTable, name: str, work: SearchWork) -> ClassCosts:
     """Times of a network's atoms on a class of machines."""
     us, spread_us = {}, {}
     for part in parts.parts:
@@ -118,7 +120,7 @@ def _costs(parts: PartGraph, table: PriceTable, name: str, work: Work) -> ClassC
     return ClassCosts(us=us, spread_us=spread_us, shared_spread=table.shared_spread(name))
 
 
-def _atoms(parts: PartGraph, work: Work) -> AtomGraph:
+def _atoms(parts: PartGraph, work: SearchWork) -> AtomGraph:
     """Convert parts to atoms, and their tensors.
 
     Gradients follow in reverse order. An atom of gradients reads the inputs of its part, and the

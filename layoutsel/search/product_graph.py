@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from layoutsel.cluster.links import MessageRoutes
-from layoutsel.search.operations import NONE, OPERATIONS, STEM, Geometry, Shape, Stride
+from layoutsel.search.operations import NONE, OPERATIONS, STEM, OperationShape, Shape, Stride
 from layoutsel.search.parts import (
     HEAD,
     PartSignature,
@@ -27,13 +27,13 @@ from layoutsel.search.parts import (
     stem_signature,
     tensor_bytes,
 )
-from layoutsel.search.placing import INFERENCE, Work, classes_of, gradient_factor
+from layoutsel.search.placing import INFERENCE, SearchWork, classes_of, gradient_factor
 from layoutsel.search.prices import PriceTable
 from layoutsel.search.space import Space
 from tvm_passes.errors import LayoutselError
 
 
-class Choice(NamedTuple):
+class LayerChoice(NamedTuple):
     """One way to fill a layer."""
 
     operation: str
@@ -50,7 +50,7 @@ class WideCell(LayoutselError):
 class Layer:
     """Edges that lead to one layer."""
 
-    choices: tuple[Choice, ...]
+    choices: tuple[LayerChoice, ...]
     """Ways to fill it."""
     is_legal: np.ndarray
     """True if a choice can follow one of the layer before, (choices before, choices)."""
@@ -85,7 +85,7 @@ class ProductGraph:
 
 
 def product_graph(
-    space: Space, table: PriceTable, routes: MessageRoutes, work: Work = INFERENCE
+    space: Space, table: PriceTable, routes: MessageRoutes, work: SearchWork = INFERENCE
 ) -> ProductGraph:
     """Make the product graph of a space and a topology.
 
@@ -98,7 +98,7 @@ def product_graph(
     routes
         Topology in its present state.
     work
-        Work of a request.
+        SearchWork of a request.
 
     Raises
     ------
@@ -117,19 +117,19 @@ def product_graph(
     ids = (node.id for node in routes.topology.computing)
     nodes = tuple(sorted(ids, key=lambda id_: id_ != origin))
     maker = _LayerMaker(nodes, table, routes, work)
-    stem = (Choice(STEM, space.stem_channels),)
-    first = Choice("", space.input_shape[0])
+    stem = (LayerChoice(STEM, space.stem_channels),)
+    first = LayerChoice("", space.input_shape[0])
     layers = [
         maker.layer((first,), space.input_shape[1:], stem, partial(_stem, space), is_first=True)
     ]
-    before: tuple[Choice, ...] = stem
+    before: tuple[LayerChoice, ...] = stem
     shapes = space.input_shapes([cell.channels[0] for cell in space.cells])
     for cell, shape in zip(space.cells, shapes, strict=False):
-        choices = tuple(map(Choice._make, itertools.product(cell.operations, cell.channels)))
+        choices = tuple(map(LayerChoice._make, itertools.product(cell.operations, cell.channels)))
         edge_to = partial(_operation, cell.stride)
         layers.append(maker.layer(before, shape[1:], choices, edge_to))
         before = choices
-    head = (Choice(HEAD, space.classes),)
+    head = (LayerChoice(HEAD, space.classes),)
     layers.append(maker.layer(before, shapes[-1][1:], head, partial(_head, space)))
     result = tensor_bytes((space.classes,))
     return ProductGraph(
@@ -141,7 +141,7 @@ def product_graph(
     )
 
 
-class Edge(NamedTuple):
+class _Edge(NamedTuple):
     """A choice after another one."""
 
     is_legal: bool
@@ -150,22 +150,22 @@ class Edge(NamedTuple):
     """Part that it adds; None for none."""
 
 
-EdgeTo = Callable[[Shape, Choice], Edge]
+_EdgeTo = Callable[[Shape, LayerChoice], _Edge]
 """Function of (shape of the input, choice)."""
 
 
-def _stem(space: Space, _read: Shape, _choice: Choice) -> Edge:
-    return Edge(True, stem_signature(space))
+def _stem(space: Space, _read: Shape, _choice: LayerChoice) -> _Edge:
+    return _Edge(True, stem_signature(space))
 
 
-def _head(space: Space, read: Shape, _choice: Choice) -> Edge:
-    return Edge(True, head_signature(space, read))
+def _head(space: Space, read: Shape, _choice: LayerChoice) -> _Edge:
+    return _Edge(True, head_signature(space, read))
 
 
-def _operation(stride: Stride, read: Shape, choice: Choice) -> Edge:
-    geometry = Geometry(input_shape=read, channels=choice.channels, stride=stride)
+def _operation(stride: Stride, read: Shape, choice: LayerChoice) -> _Edge:
+    geometry = OperationShape(input_shape=read, channels=choice.channels, stride=stride)
     is_legal = choice.operation != NONE and OPERATIONS[choice.operation].allows(geometry)
-    return Edge(is_legal, operation_signature(choice.operation, geometry) if is_legal else None)
+    return _Edge(is_legal, operation_signature(choice.operation, geometry) if is_legal else None)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class _LayerMaker:
     """Prices on their classes."""
     routes: MessageRoutes
     """Topology in its present state."""
-    work: Work
-    """Work of a request."""
+    work: SearchWork
+    """SearchWork of a request."""
 
     @cached_property
     def classes(self) -> Mapping[str, str]:
@@ -193,10 +193,10 @@ class _LayerMaker:
 
     def layer(
         self,
-        before: Sequence[Choice],
+        before: Sequence[LayerChoice],
         axes: Shape,
-        choices: tuple[Choice, ...],
-        edge_to: EdgeTo,
+        choices: tuple[LayerChoice, ...],
+        edge_to: _EdgeTo,
         *,
         is_first: bool = False,
     ) -> Layer:
@@ -257,7 +257,7 @@ class _LayerMaker:
         return np.array(found)
 
 
-def _table(edges: Sequence[Sequence[Edge]], value: Callable[[PartSignature], float]) -> np.ndarray:
+def _table(edges: Sequence[Sequence[_Edge]], value: Callable[[PartSignature], float]) -> np.ndarray:
     """Values of the parts of edges, (choices before, choices); 0 where there is none."""
     return np.array(
         [[0.0 if e.signature is None else float(value(e.signature)) for e in row] for row in edges]

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from layoutsel.documents.saved import Fault, SavedDocument, below
-from layoutsel.search.operations import NONE, OPERATIONS, SKIP, Geometry, Shape, Stride
+from layoutsel.search.operations import NONE, OPERATIONS, SKIP, OperationShape, Shape, Stride
 from tvm_passes.errors import LayoutselError
 
 SCHEMA_VERSION = 1
@@ -50,12 +50,12 @@ class Cell:
         """Pairs of nodes, in the order of operations in architectures: (0, 1), (0, 2), (1, 2)."""
         return tuple((i, j) for j in range(1, self.nodes + 1) for i in range(j))
 
-    def geometry(self, pair: Pair, input_shape: Shape, channels: int) -> Geometry:
+    def geometry(self, pair: Pair, input_shape: Shape, channels: int) -> OperationShape:
         """Tensors of the operation of a pair, in a cell that reads `input_shape`."""
-        entry = Geometry(input_shape=input_shape, channels=channels, stride=self.stride)
+        entry = OperationShape(input_shape=input_shape, channels=channels, stride=self.stride)
         if pair[0] == 0:
             return entry
-        return Geometry(input_shape=entry.output_shape, channels=channels)
+        return OperationShape(input_shape=entry.output_shape, channels=channels)
 
     def offered(self, pair: Pair, input_shape: Shape, channels: int) -> tuple[str, ...]:
         """Operations that a pair may have; empty if none makes these channels.
