@@ -112,8 +112,9 @@ def run(
         str,
         typer.Option(
             "--engine",
-            metavar="ray|local",
-            help="Nodes that have joined, or threads of this process.",
+            metavar="ray|local|emulated",
+            help="Nodes that have joined, or threads of this process, which may emulate the links "
+            "and loads that the distribution was planned for.",
         ),
     ] = "ray",
     fallback: Annotated[

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from layoutsel.cluster.deployed_network import DeployedNetwork
 from layoutsel.cluster.distribution import Distribution, Distributions
+from layoutsel.cluster.emulation import Emulation
 from layoutsel.cluster.engine import Announced, ClusterEngine
+from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.node_queues import ClusterLimits
 from layoutsel.cluster.ray_settings import Security
@@ -16,6 +18,8 @@ from layoutsel.cluster.routing import Epoch, nodes_of
 from layoutsel.device.artifact_header import read_header
 from tvm_passes.errors import LayoutselError
 
+EMULATED = "emulated"
+"""Engine of threads of this process that emulates the links and loads of the topology."""
 RAY = "ray"
 """Engine of nodes that have joined a cluster of Ray."""
 
@@ -43,8 +47,8 @@ def deploy(  # noqa: PLR0913 - all but three have a default
     artifacts
         Compiled model by machine class, with one stage for each atom.
     engine
-        ``local`` for threads of this process, ``ray`` for a cluster of nodes that have joined, or
-        an engine.
+        ``local`` for threads of this process, ``emulated`` for such threads with the links and
+        loads of the topology, ``ray`` for a cluster of nodes that have joined, or an engine.
     limits
         ClusterLimits of requests and nodes.
     fallback
@@ -74,10 +78,9 @@ def deploy(  # noqa: PLR0913 - all but three have a default
     announced = {name: Announced.of(path) for name, path in artifacts.items()}
     rtt_s = 2e-6 * max((link.rtt_us for link in distributions.topology.links), default=0.0)
     threads = _threads(distributions, announced)
-    origin = distributions.topology.graph.origin
     if engine == RAY:
         _check_engines(distributions, found)
-    running = _engine(engine, threads, origin, security, address)
+    running = _engine(engine, threads, distributions, security, address)
     try:
         deployed = DeployedNetwork(
             distributions,
@@ -102,7 +105,7 @@ def deploy(  # noqa: PLR0913 - all but three have a default
 def _engine(
     engine: str | ClusterEngine,
     threads: Mapping[str, int],
-    origin: str,
+    distributions: Distributions,
     security: Security | None,
     address: str,
 ) -> ClusterEngine:
@@ -110,11 +113,15 @@ def _engine(
         return engine
     if engine == "local":
         return LocalEngine(threads)
+    if engine == EMULATED:
+        routes = MessageRoutes(distributions.topology, distributions.statistics)
+        return LocalEngine(threads, Emulation(routes))
     if engine == RAY:
         from layoutsel.cluster.ray_engine import RayEngine
 
+        origin = distributions.topology.origin
         return RayEngine(threads, origin=origin, address=address, security=security)
-    raise LayoutselError(f"engine {engine!r}: expected 'local' or 'ray'")
+    raise LayoutselError(f"engine {engine!r}: expected 'local', {EMULATED!r} or {RAY!r}")
 
 
 def _threads(distributions: Distributions, artifacts: Mapping[str, Announced]) -> dict[str, int]:

@@ -90,7 +90,7 @@ class RunTimes:
     """Durations that a node reports of a run, microseconds."""
 
     queue_us: float
-    """Wait for earlier runs, with all inputs at hand."""
+    """Wait for earlier runs and for threads, with all inputs at hand."""
     unpack_us: float
     """Conversion of the inputs."""
     compute_us: float

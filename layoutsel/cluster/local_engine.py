@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from layoutsel.cluster.emulation import Emulation
 from layoutsel.cluster.engine import (
     Announced,
     NodeLost,
@@ -19,6 +20,7 @@ from layoutsel.cluster.engine import (
     Tensors,
     Work,
 )
+from layoutsel.cluster.forwarding import CLOSED, forward
 from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.segment_runner import PackedTensor, SegmentRunner
 from layoutsel.cluster.statistics import NodeState
@@ -26,10 +28,9 @@ from layoutsel.errors import WorkerClosed
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load
 
-T = TypeVar("T")
+_Done = TypeVar("_Done")
 ORIGIN = ""
 """Node of tensors that the caller handed in."""
-_CLOSED = "the engine was closed before the end of the run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,13 @@ class LocalEngine:
     ----------
     nodes
         Number of threads by node.
+    emulation
+        Links and loads to emulate; None to pass tensors at once.
     """
 
-    def __init__(self, nodes: Mapping[str, int]) -> None:
+    def __init__(self, nodes: Mapping[str, int], emulation: Emulation | None = None) -> None:
         self._threads = dict(nodes)
+        self._emulation = emulation
         self._load = OwnLoad()
         self._turn = threading.Lock()
         self._loaded: dict[str, _Loaded] = {}
@@ -108,6 +112,8 @@ class LocalEngine:
 
         def compute(tensors: Mapping[str, PackedTensor]) -> RunTimes:
             outputs, times = runner.run(work, tensors)
+            if self._emulation is not None:
+                times = self._emulation.slowed(work.node, times)
             for name, tensor in outputs.items():
                 made[name].set_result(tensor)
             return times
@@ -116,11 +122,11 @@ class LocalEngine:
             try:
                 ended = self._queues[work.node].submit(compute, tensors)
             except RuntimeError:  # the threads have ended
-                run.times.set_exception(WorkerClosed(_CLOSED))
+                run.times.set_exception(WorkerClosed(CLOSED))
             else:
                 forward(ended, run.times.set_result, run.times.set_exception)
 
-        forward(_all_of(inputs), queue, run.times.set_exception)
+        forward(_all_of(self._arriving(inputs, work.node)), queue, run.times.set_exception)
         return run
 
     def fetch(self, refs: Mapping[str, NodeTensor]) -> Future[Tensors]:
@@ -130,15 +136,21 @@ class LocalEngine:
         def unpack(tensors: Mapping[str, PackedTensor]) -> None:
             found.set_result({name: one.array for name, one in tensors.items()})
 
-        forward(_all_of(refs), unpack, found.set_exception)
+        forward(_all_of(self._arriving(refs, ORIGIN)), unpack, found.set_exception)
         return found
 
     def close(self) -> None:
         """End all threads."""
+        if self._emulation is not None:
+            self._emulation.close()
         for queue in self._queues.values():
             queue.shutdown(wait=False, cancel_futures=True)
         for one in self._loaded.values():
             one.runner.close()
+
+    def _arriving(self, refs: Mapping[str, NodeTensor], node: str) -> Mapping[str, NodeTensor]:
+        """Tensors on a node that wants them; they pass at once without an emulation."""
+        return refs if self._emulation is None else self._emulation.arriving(refs, node)
 
     def _open(self, node: str, artifact: Announced) -> CompiledModel:
         """Model of an artifact: that of another node, or a new one."""
@@ -149,24 +161,8 @@ class LocalEngine:
         return load(artifact.path)
 
 
-def forward(
-    source: Future[T], take: Callable[[T], object], fail: Callable[[BaseException], object]
-) -> None:
-    """Give the result of `source` to `take`, or its error to `fail`, once there is one."""
-
-    def end(ended: Future[T]) -> None:
-        if ended.cancelled():
-            fail(WorkerClosed(_CLOSED))
-        elif (error := ended.exception()) is not None:
-            fail(error)
-        else:
-            take(ended.result())
-
-    source.add_done_callback(end)
-
-
-def _done(value: T) -> Future[T]:
-    future: Future[T] = Future()
+def _done(value: _Done) -> Future[_Done]:
+    future: Future[_Done] = Future()
     future.set_result(value)
     return future
 

@@ -21,8 +21,9 @@ from layoutsel.cluster.engine import (
     Tensors,
     Work,
 )
+from layoutsel.cluster.forwarding import forward
 from layoutsel.cluster.heads import check_head
-from layoutsel.cluster.local_engine import LocalEngine, forward
+from layoutsel.cluster.local_engine import LocalEngine
 from layoutsel.cluster.ray_settings import DRIVER, MOST_INLINE, RESOURCE, TUNING, Security
 from layoutsel.cluster.segment_actor import SegmentActor, versions
 from layoutsel.cluster.segment_runner import PackedTensor

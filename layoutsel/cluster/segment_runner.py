@@ -82,10 +82,12 @@ class SegmentRunner:
             unpack_us = clock.lap_us()
             try:
                 # The worker has the same limit, and names the stage.
-                results = self._worker.run(work.atoms, arrays).result(2 * self._limit_s)
+                run = self._worker.run(work.atoms, arrays)
+                results = run.result(2 * self._limit_s)
             except InputError as error:
                 raise InputError(f"{self._where(work)}: {error}") from error
-            compute_us = clock.lap_us()
+            compute_us = 1e6 * run.ran_s
+            queue_us += clock.lap_us() - compute_us  # the rest is the way to the thread and back
             outputs = self._packed(work, results)
         times = RunTimes(
             queue_us=queue_us,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -23,6 +24,8 @@ class StageFuture(Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.ran_s = 0.0
+        """Duration of the run on the worker's thread, seconds; 0 before its end."""
         self._process = os.getpid()
 
     def result(self, timeout: float | None = None) -> Any:
@@ -79,8 +82,10 @@ class Job:
 
 def resolve(future: StageFuture, work: Callable[[], Any]) -> None:
     """Set a future to the result or error of `work`, unless it has ended already."""
+    start_s = time.perf_counter()
     try:
         result = work()
+        future.ran_s = time.perf_counter() - start_s
     except BaseException as error:
         # The frames may hold large results, and the caller may keep the future.
         traceback.clear_frames(error.__traceback__)
