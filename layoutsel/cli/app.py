@@ -22,6 +22,7 @@ from layoutsel.cli import (
     profile,
     run,
     runtime,
+    search,
     tune,
 )
 from layoutsel.cli.guard import DEBUG_FLAG, guarded
@@ -58,6 +59,7 @@ for _name, _command in COMMANDS.items():
 
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(exits.app, name="exits")
+app.add_typer(search.app, name="search")
 
 
 def _show_version(asked: bool) -> None:

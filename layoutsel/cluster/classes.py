@@ -25,6 +25,7 @@ from layoutsel.planning.plan import Plan
 from layoutsel.planning.prices import UnpricedBoundary
 from layoutsel.planning.problem import PlanningProblem
 from layoutsel.planning.values import SUM
+from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import LayoutselError
 
 _HERE = "here"
@@ -181,17 +182,21 @@ def atom_graph(planned: Sequence[PlannedClass], most: int = MOST_ATOMS) -> AtomG
     most
         Maximum number of atoms.
     """
-    first = planned[0]
-    graph = first.offers.session.graph
+    graph = planned[0].offers.session.graph
     times = [{sub.id: sub.cost_us for sub in one.plan.subgraphs} for one in planned]
     mean_us = {id_: sum(us[id_] for us in times) / len(times) for id_ in graph.ids}
-    atoms = atoms_of(graph, mean_us, most=most)
+    return graph_in_atoms(planned[0], atoms_of(graph, mean_us, most=most))
+
+
+def graph_in_atoms(planned: PlannedClass, atoms: Mapping[str, Sequence[SubgraphId]]) -> AtomGraph:
+    """Join the sub-graphs of a network's atoms; see :func:`contract`."""
+    graph = planned.offers.session.graph
     return contract(
         atoms,
         graph.tensors,
         {one.id: float(sum(spec.nbytes for spec in one.weights)) for one in graph.subgraphs},
-        model_name=first.problem.model_name,
-        model_hash=first.problem.model_hash,
+        model_name=planned.problem.model_name,
+        model_hash=planned.problem.model_hash,
     )
 
 

@@ -1,0 +1,190 @@
+"""Networks whose accuracy is asked: chosen by exact fronts of a surrogate, and kept in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from layoutsel import documents
+from layoutsel.search.dominance import hypervolume, non_dominated
+from layoutsel.search.front import FrontPoint, NoNetwork, Scores
+from layoutsel.search.joint.posterior import Posterior
+from layoutsel.search.label_setting import front_of
+from layoutsel.search.placing import WORKS
+from layoutsel.search.prices import PriceTable
+from layoutsel.search.product_graph import ProductGraph, product_graph
+from layoutsel.search.run_folder import RunFolder, routes_of_question
+from layoutsel.search.space import Architecture, Space
+
+ROUND = 8
+"""Number of networks that are asked between two fits of the surrogate."""
+FIRST_SHARE = 0.3
+"""Share of the queries for random networks, before the first fit."""
+_DRAWS = 3
+"""Number of draws of the surrogate's weights in a round, in addition to their means."""
+_ATTEMPTS = 200
+"""Most draws of random networks in a round."""
+
+
+class AskedNetworks:
+    """Accuracies so far, and the choice of the next networks.
+
+    Parameters
+    ----------
+    run
+        Folder of the search; its log holds the accuracies.
+    table
+        Prices of the parts of the space.
+
+    Raises
+    ------
+    NoNetwork
+        If no network keeps the limits; names the tightest one.
+    """
+
+    def __init__(self, run: RunFolder, table: PriceTable) -> None:
+        self.run, self.table = run, table
+        self.space, self.settings = run.question.space, run.question.settings
+        self.most_us = self.settings.get("max_us", np.inf)
+        self.graph = self._graph(self.space)
+        # The fastest network shows that the limits can be kept, before any training.
+        self.least_us = self._front(self.graph, Scores(single=()))[0].us
+        self.accuracies: dict[Architecture, float] = {}
+        """Accuracy by network."""
+        self._points: dict[Architecture, FrontPoint | None] = {}
+        for event in run.events("query"):
+            network = documents.from_json(
+                Architecture, event["architecture"], file=f"{run.path}, {event['event']}"
+            )
+            self.space.check_architecture(network)
+            self.accuracies[network] = float(event["accuracy"])
+
+    @property
+    def left(self) -> int:
+        """Number of queries that are left."""
+        return int(self.settings["queries"]) - len(self.accuracies)
+
+    def next(self) -> list[Architecture]:
+        """Networks to ask next; empty when all queries are used."""
+        count, known = min(self.left, ROUND), len(self.accuracies)
+        if count <= 0:
+            return []
+        random = np.random.default_rng((self.run.question.seed, known))
+        first = int(FIRST_SHARE * self.settings["queries"]) - known
+        if first > 0:
+            return self._random(min(count, first), random)
+        chosen = self._promising(count, random)
+        return chosen + self._random(count - len(chosen), random, chosen)
+
+    def add(self, asked: Sequence[Architecture], accuracies: Sequence[float]) -> None:
+        """Keep accuracies, in the log as well."""
+        for network, accuracy in zip(asked, accuracies, strict=True):
+            self.accuracies[network] = accuracy
+            self.run.log("query", architecture=network, accuracy=accuracy)
+        self.run.log("round", queries=len(self.accuracies), hypervolume=self.hypervolume)
+
+    def point(self, network: Architecture) -> FrontPoint | None:
+        """Fastest placement of a network; None if none keeps the limits."""
+        if network not in self._points:
+            self._points[network] = self._fastest(network)
+        return self._points[network]
+
+    @property
+    def known_points(self) -> list[FrontPoint]:
+        """Fastest placements of the networks so far, with their accuracies as scores."""
+        return [
+            replace(point, score=accuracy)
+            for network, accuracy in self.accuracies.items()
+            if (point := self.point(network)) is not None
+        ]
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the box up to the slowest network so far and chance that the networks dominate.
+
+        Logarithms of times are compared, from the fastest network of the space on.
+        """
+        points = self.known_points
+        chance = 1 / self.space.classes
+        us = np.log([one.us / self.least_us for one in points])
+        scores = np.array([one.score for one in points])
+        most = max(float(us.max(initial=0.0)), 1e-9)
+        return hypervolume(us, scores, (most, chance)) / (most * (1 - chance))
+
+    def best(self) -> list[FrontPoint]:
+        """Non-dominated networks so far, as many as are to be trained, spread over the front."""
+        points = self.known_points
+        us, scores = (np.array([getattr(one, name) for one in points]) for name in ("us", "score"))
+        front = [points[index] for index in non_dominated(us, scores, np.zeros((len(us), 0)))]
+        return spread(front, int(self.settings["networks"]))
+
+    def state(self) -> str:
+        """Progress in one line."""
+        best = max(self.accuracies.values())
+        return (
+            f"asked {len(self.accuracies)} networks: at most {100 * best:.1f} % right, "
+            f"hypervolume {self.hypervolume:.4f}"
+        )
+
+    def _promising(self, count: int, random: np.random.Generator) -> list[Architecture]:
+        """Networks of exact fronts of the surrogate, by its means and by draws."""
+        posterior = Posterior.fit(self.graph, list(self.accuracies), list(self.accuracies.values()))
+        scores = [posterior.scores, *(posterior.draw(random) for _ in range(_DRAWS))]
+        found: list[Architecture] = []
+        for one in scores:
+            front = self._front(self.graph, one)
+            fresh = [
+                point
+                for point in front
+                if point.architecture not in self.accuracies and point.architecture not in found
+            ]
+            share = -(-count // len(scores))
+            found += [point.architecture for point in spread(fresh, share)]
+        return found[:count]
+
+    def _random(
+        self, count: int, random: np.random.Generator, chosen: Sequence[Architecture] = ()
+    ) -> list[Architecture]:
+        """Networks that were not asked before, and keep the limits."""
+        found: list[Architecture] = []
+        for _ in range(_ATTEMPTS):
+            network = self.space.draw(random)
+            is_new = network not in self.accuracies and network not in (*chosen, *found)
+            if len(found) < count and is_new and self.point(network) is not None:
+                found.append(network)
+        return found
+
+    def _front(self, graph: ProductGraph, scores: Scores) -> tuple[FrontPoint, ...]:
+        return front_of(graph, scores, most_us=self.most_us).points
+
+    def _fastest(self, network: Architecture) -> FrontPoint | None:
+        try:
+            return self._front(self._graph(only(self.space, network)), Scores(single=()))[0]
+        except NoNetwork:
+            return None
+
+    def _graph(self, space: Space) -> ProductGraph:
+        question = self.run.question
+        work = WORKS[question.choices["objective"]]
+        return product_graph(space, self.table, routes_of_question(question), work)
+
+
+def only(space: Space, network: Architecture) -> Space:
+    """Space of one network of another space, whose cells have one node each."""
+    cells = tuple(
+        replace(cell, channels=(channels,), operations=operations)
+        for cell, channels, operations in zip(
+            space.cells, network.channels, network.operations, strict=True
+        )
+    )
+    return replace(space, cells=cells)
+
+
+def spread(front: Sequence[FrontPoint], count: int) -> list[FrontPoint]:
+    """Points of a front with both ends and about equal steps between them, in order."""
+    if count >= len(front):
+        return list(front)
+    steps = np.linspace(0, len(front) - 1, count) if count > 1 else [len(front) - 1]
+    return [front[index] for index in dict.fromkeys(round(float(step)) for step in steps)]

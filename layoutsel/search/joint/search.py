@@ -1,0 +1,131 @@
+"""Joint search: networks and placements together, by exact fronts of a surrogate of the accuracy.
+
+Common weights of all networks are trained once. Then a surrogate of their accuracy is fitted to the
+networks that were asked, its additive part gives the exact front of networks with placements, and
+networks on it are asked next. A few networks of the front are trained on their own at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from layoutsel.search.found import NETWORK, SHARED, FoundNetwork
+from layoutsel.search.joint.asking import AskedNetworks
+from layoutsel.search.joint.question import RETRAIN_RATE
+from layoutsel.search.joint.tasks import Pass, Retraining, SharedTraining, TrainingSchedule
+from layoutsel.search.joint.trainer import TIME_LIMIT_S, JointTrainer, Progress
+from layoutsel.search.parts import parts_of
+from layoutsel.search.placed_network import found_network
+from layoutsel.search.pricing import priced
+from layoutsel.search.run_folder import RunFolder, SearchQuestion
+from layoutsel.search.trained import write_trained
+
+CHECKPOINT = "shared.pt"
+"""File of the common weights."""
+
+Say = Callable[[str], None]
+"""Function that shows a line of text."""
+
+
+def search_joint(
+    run: RunFolder,
+    say: Say,
+    *,
+    progress: Progress = lambda _report: None,
+    threads: int = 1,
+    limit_s: float = TIME_LIMIT_S,
+) -> list[FoundNetwork]:
+    """Search networks with placements, from where an earlier search in the folder ended.
+
+    Parameters
+    ----------
+    run
+        Folder of the search.
+    say
+        Function that shows a line of text.
+    progress
+        Receives a report about each pass over the training data.
+    threads
+        Number of threads of the training.
+    limit_s
+        Time limit of the trainings and evaluations, seconds.
+
+    Returns
+    -------
+    list of FoundNetwork
+        Trained networks in ascending order of their time, as in the folder.
+
+    Raises
+    ------
+    NoNetwork
+        If no network keeps the limits; names the tightest one.
+    TrainingFailed
+        If PyTorch is missing, or the training fails or takes too long.
+    """
+    question = run.question
+    asked = AskedNetworks(run, priced(run, say))
+    task = SharedTraining(
+        space=question.space,
+        schedule=TrainingSchedule(epochs=int(question.settings["epochs"])),
+        seed=question.seed,
+        threads=threads,
+        checkpoint=str(run.path.resolve() / CHECKPOINT),
+    )
+
+    def report(made: Pass) -> None:
+        run.log("pass", report=made)
+        progress(made)
+
+    with JointTrainer(task, limit_s=limit_s) as trainer:
+        say(f"training common weights of {question.space.size:.3g} networks")
+        trainer.train(report)
+        while chosen := asked.next():
+            asked.add(chosen, trainer.accuracies(chosen))
+            say(asked.state())
+        return [
+            _trained(run, asked, number, trainer, report) for number in range(len(asked.best()))
+        ]
+
+
+def _trained(
+    run: RunFolder,
+    asked: AskedNetworks,
+    number: int,
+    trainer: JointTrainer,
+    report: Callable[[Pass], None],
+) -> FoundNetwork:
+    """Train a network of the front on its own, and write it; no work if that was done before."""
+    question, point = run.question, asked.best()[number]
+    done = {one.number: one for one in run.found()}
+    if number in done and done[number].architecture == point.architecture:
+        return done[number]
+    task = Retraining(
+        name=f"network {number}",
+        architecture=point.architecture,
+        schedule=_retraining(question),
+    )
+    made = trainer.retrained(task, report)
+    graph = parts_of(question.space, point.architecture)
+    found = found_network(
+        question,
+        asked.table,
+        number,
+        point.architecture,
+        graph,
+        point.nodes,
+        {SHARED: asked.accuracies[point.architecture], **made.accuracies},
+    )
+    folder = run.folder_of(number)
+    folder.mkdir(exist_ok=True)
+    onnx.save(write_trained(graph, made.weights), folder / NETWORK)
+    run.keep(found)
+    run.log("trained", number=number, accuracies=made.accuracies, cpu_s=made.cpu_s)
+    return found
+
+
+def _retraining(question: SearchQuestion) -> TrainingSchedule:
+    return TrainingSchedule(
+        epochs=int(question.settings["retrain_epochs"]), rate=RETRAIN_RATE, networks=1
+    )
