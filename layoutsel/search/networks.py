@@ -30,7 +30,7 @@ def write_network(graph: PartGraph, name: str = "network", seed: int = 0) -> Mod
     tensors = {INPUT: builder.input("x", (1, *graph.input_shape))}
     for part in graph.parts:
         read = [tensors[one] for one in part.inputs]
-        tensors[part.name] = _write_part(builder, read, part.signature)
+        tensors[part.name] = write_part(builder, read, part.signature)
     last = graph.parts[-1]
     builder.output(tensors[last.name], _output_shape(last.signature))
     return builder.model()
@@ -45,7 +45,7 @@ def write_catalogue(signatures: Sequence[PartSignature], seed: int = 0) -> Model
     for number, signature in enumerate(signatures):
         shape = (1, *signature.input_shape)
         read = [builder.input(f"x{number}.{index}", shape) for index in range(signature.inputs)]
-        made = _write_part(builder, read, signature)
+        made = write_part(builder, read, signature)
         builder.output(made, _output_shape(signature))
     return builder.model()
 
@@ -55,9 +55,10 @@ def _output_shape(signature: PartSignature) -> tuple[int, ...]:
     return (1, shape[0]) if signature.operation == HEAD else (1, *shape)
 
 
-def _write_part(
+def write_part(
     builder: NetworkBuilder, read: Sequence[TensorRef], signature: PartSignature
 ) -> TensorRef:
+    """Add a part that reads these tensors to an ONNX graph, with random weights."""
     if signature.operation in _WRITERS:
         return _WRITERS[signature.operation](builder, read, signature)
     write = OPERATIONS[signature.operation].write

@@ -37,7 +37,7 @@ def ints(*values: int) -> np.ndarray:
 
 
 class NetworkBuilder:
-    """An ONNX graph under construction.
+    """An ONNX graph under construction; names of new operators begin with :attr:`scope`.
 
     Parameters
     ----------
@@ -49,6 +49,7 @@ class NetworkBuilder:
 
     def __init__(self, name: str, seed: int = 0) -> None:
         self._name = name
+        self.scope = ""
         self._rng = np.random.default_rng(seed)
         self._nodes: list[NodeProto] = []
         self._weights: list[TensorProto] = []
@@ -89,7 +90,7 @@ class NetworkBuilder:
         **attributes
             Attributes of the operator.
         """
-        name = f"{op_type}_{len(self._nodes)}"
+        name = f"{self.scope}{op_type}_{len(self._nodes)}"
         inputs = [
             self._operand(name, op_type, position, operand, gain)
             for position, operand in enumerate(operands)

@@ -1,0 +1,151 @@
+"""Placements of given networks that a search is compared with, and choices without one selector."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layoutsel.exits.training.data import LabelledSamples
+from layoutsel.planning.objectives import decide
+from layoutsel.search.offload.pricing import OffloadPrices
+from layoutsel.search.offload.slicing import OffloadChoice, SlicedNetwork, slice_network
+from layoutsel.search.offload.times import FIRST, SECOND
+from layoutsel.search.parts import INPUT, PartGraph, parts_of
+from layoutsel.search.space import Architecture, Space
+
+INPUT_LEVELS = 256
+"""Values of a compressed input: one byte a point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedNetwork:
+    """A network with all its channels on two devices."""
+
+    name: str
+    """Kind of placement."""
+    us: float
+    """Time of a request, microseconds."""
+    bytes: float
+    """Bytes sent to the second device."""
+    devices: Mapping[str, int]
+    """Device by part."""
+
+
+def placements_of(
+    space: Space, architecture: Architecture, prices: OffloadPrices
+) -> list[PlacedNetwork]:
+    """Place a network in the ways that need no search.
+
+    Returns
+    -------
+    list
+        ``first device`` and ``second device`` alone, ``one split`` after the best part at which
+        one tensor is sent, and ``best split``: the planner's optimum.
+    """
+    graph = parts_of(space, architecture)
+    whole = whole_network(graph, dict.fromkeys(graph.by_name, FIRST))
+    prices.predict(whole)
+    names = [part.name for part in graph.parts]
+    cuts = [
+        {name: FIRST if number < cut else SECOND for number, name in enumerate(names)}
+        for cut in range(1, len(names))
+    ]
+    single = [devices for devices in cuts if len(_crossing(graph, devices)) == 1]
+    return [
+        placed(graph, prices, "first device", dict.fromkeys(names, FIRST)),
+        placed(graph, prices, "second device", dict.fromkeys(names, SECOND)),
+        min((placed(graph, prices, "one split", one) for one in single), key=lambda one: one.us),
+        placed(graph, prices, "best split", _optimum(whole, prices)),
+    ]
+
+
+def compressed_input(
+    space: Space, architecture: Architecture, prices: OffloadPrices, samples: LabelledSamples
+) -> PlacedNetwork:
+    """Send the input as bytes, packed by zlib, to a network on the second device.
+
+    Parameters
+    ----------
+    space, architecture
+        Network.
+    prices
+        Prices.
+    samples
+        Inputs whose mean packed size counts. Packing itself counts as free.
+    """
+    graph = parts_of(space, architecture)
+    names = [part.name for part in graph.parts]
+    found = placed(graph, prices, "compressed input", dict.fromkeys(names, SECOND))
+    line = prices.routes.route(*prices.nodes).line
+    size = packed_bytes(samples)
+    return replace(found, us=found.us - line.at(found.bytes) + line.at(size), bytes=size)
+
+
+def packed_bytes(samples: LabelledSamples) -> float:
+    """Mean size of inputs in :data:`INPUT_LEVELS` values that zlib has packed, bytes."""
+    low, high = samples.inputs.min(), samples.inputs.max()
+    levels = np.round((samples.inputs - low) / (high - low) * (INPUT_LEVELS - 1)).astype(np.uint8)
+    return float(np.mean([min(len(zlib.compress(one.tobytes(), 9)), one.size) for one in levels]))
+
+
+def placed(
+    graph: PartGraph, prices: OffloadPrices, name: str, devices: Mapping[str, int]
+) -> PlacedNetwork:
+    """Predict the cost of a placement; tensors that return to the first device cost as well."""
+    cluster = prices.cluster(whole_network(graph, devices))
+    placement = {part: prices.nodes[device] for part, device in devices.items()}
+    cost = cluster.problem.cost(cluster.decisions(placement))
+    sizes = {str(one.producer or INPUT): one.bytes for one in cluster.graph.tensors}
+    return PlacedNetwork(
+        name=name,
+        us=cost.total_us,
+        bytes=sum(sizes[tensor] for tensor in _crossing(graph, devices)),
+        devices=devices,
+    )
+
+
+def whole_network(graph: PartGraph, devices: Mapping[str, int]) -> SlicedNetwork:
+    """A network with all channels of all parts."""
+    architecture = Architecture(channels=(), operations=())
+    found = slice_network(
+        graph,
+        OffloadChoice(
+            architecture=architecture, devices=dict.fromkeys(graph.by_name, FIRST), kept={}
+        ),
+    )
+    return replace(
+        found,
+        parts=tuple(replace(part, device=devices[part.name]) for part in found.parts),
+    )
+
+
+def with_random_channels(choice: OffloadChoice, space: Space, seed: int) -> OffloadChoice:
+    """Replace the sent channels by as many random ones."""
+    rng = np.random.default_rng(seed)
+    graph = parts_of(space, choice.architecture)
+    kept = {
+        tensor: tuple(sorted(rng.permutation(graph.shape(tensor)[0])[: len(ones)].tolist()))
+        for tensor, ones in choice.kept.items()
+    }
+    return replace(choice, kept=kept)
+
+
+def _optimum(network: SlicedNetwork, prices: OffloadPrices) -> dict[str, int]:
+    """Placement of the least time, by the planner."""
+    cluster = prices.cluster(network)
+    found = decide(cluster.problem).solution.decisions
+    return {part: prices.nodes.index(node) for part, node in cluster.placement(found).items()}
+
+
+def _crossing(graph: PartGraph, devices: Mapping[str, int]) -> list[str]:
+    """Tensors that the first device sends to the second."""
+    sources = {INPUT: FIRST, **devices}
+    return [
+        tensor
+        for tensor, device in sources.items()
+        if device == FIRST
+        and any(devices[p.name] == SECOND and tensor in p.inputs for p in graph.parts)
+    ]

@@ -1,0 +1,311 @@
+"""Search for networks on two devices, from the prices to trained and written parts."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from layoutsel import documents
+from layoutsel.device.outcome import Failure, FailureKind
+from layoutsel.device.worker import Worker
+from layoutsel.search.offload.node_tensors import ProjectedNetwork
+from layoutsel.search.offload.onnx_parts import write_parts
+from layoutsel.search.offload.pricing import OffloadPrices, SlicedPrediction
+from layoutsel.search.offload.projection import project
+from layoutsel.search.offload.settings import (
+    OffloadLimits,
+    OffloadRecipe,
+    RetrainedNetwork,
+    RetrainTask,
+    SearchReport,
+    SelectorState,
+    SupernetTask,
+)
+from layoutsel.search.offload.slicing import OffloadChoice, SlicedNetwork, slice_network
+from layoutsel.search.offload.supernet_shape import SupernetShape
+from layoutsel.search.offload.times import OffloadTimes
+from layoutsel.search.offload.transmitted import FLOAT32, PRECISIONS
+from layoutsel.search.parts import parts_of
+from layoutsel.search.space import Space
+from tvm_passes.errors import LayoutselError
+
+FUNCTION = "layoutsel.search.offload.session:answer"
+"""Function of the child process; only that imports PyTorch."""
+MEMORY_BYTES = 6 << 30
+"""Memory limit of the child process."""
+TIME_LIMIT_S = 3600.0
+"""Default time limit of all trainings of a search, seconds."""
+CHECKPOINT = "supernet.pt"
+"""File of the supernet's state."""
+
+OnReport = Callable[[SearchReport], None]
+"""Function that receives a report about each pass over the data."""
+
+
+class OffloadError(LayoutselError):
+    """A training that cannot start, fails or takes too long."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OffloadSearch:
+    """Question of a search."""
+
+    space: Space
+    """Networks to search."""
+    prices: OffloadPrices
+    """Prices on both devices."""
+    limits: OffloadLimits = field(default_factory=OffloadLimits)
+    """Hard limits."""
+    recipe: OffloadRecipe = field(default_factory=OffloadRecipe)
+    """Settings of the training."""
+    precisions: tuple[str, ...] = (FLOAT32,)
+    """Precisions of sent tensors to choose from."""
+    frozen: tuple[str, ...] = ()
+    """Kinds of selectors that keep their first values, for comparisons."""
+    seed: int = 0
+    """Seed of the data's parts, the weights, samples and the order of data."""
+    threads: int = 1
+    """Number of threads of the training."""
+    limit_s: float = TIME_LIMIT_S
+    """Time limit of all trainings, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OffloadFound:
+    """A network that was found, trained and sliced."""
+
+    projected: ProjectedNetwork
+    """Choice with its score, the bound of the score, and its time at full widths."""
+    network: SlicedNetwork
+    """Parts with their channels."""
+    predicted: SlicedPrediction
+    """Cost of the slices."""
+    accuracies: Mapping[str, float]
+    """Accuracy by part of the data."""
+    models: Mapping[str, ModelProto]
+    """ONNX models of both parts and the whole."""
+
+
+def search(
+    question: OffloadSearch,
+    folder: Path,
+    on_report: OnReport = lambda _report: None,
+) -> Iterator[OffloadFound]:
+    """Train a supernet, and yield the networks of its selectors, each retrained.
+
+    Phases of the search whose selectors lead to the same network yield it once. An interrupted
+    search goes on from the state in `folder`; retrained networks are trained again.
+
+    Parameters
+    ----------
+    question
+        Question of the search.
+    folder
+        Folder for the state of the supernet.
+    on_report
+        Receives a report about each pass over the data, repeated ones of a resumed search included.
+
+    Raises
+    ------
+    NoNetwork
+        If no network keeps the limits; before any training.
+    OffloadError
+        If PyTorch is missing, or a training fails or takes too long.
+    """
+    shape = SupernetShape.of(question.space)
+    times = question.prices.times(shape)
+    fitting(question, shape, times, unbiased(shape, question.precisions))
+    with Training(question.threads, question.limit_s) as training:
+        states = training.supernet(supernet_task(question, times, folder), on_report)
+        choices: dict[str, ProjectedNetwork] = {}
+        for state in states:
+            found = fitting(question, shape, times, state)
+            choices.setdefault(documents.as_text(found.choice), found)
+        for projected in choices.values():
+            yield retrained(question, projected, training, folder, on_report)
+
+
+def fitting(
+    question: OffloadSearch, shape: SupernetShape, times: OffloadTimes, state: SelectorState
+) -> ProjectedNetwork:
+    """Project selectors on a network whose slices keep the limits.
+
+    A slice with fewer channels may take longer than the full part, because compilers prefer some
+    numbers of channels. Then the projection is repeated with a limit that is tighter by the excess.
+
+    Raises
+    ------
+    NoNetwork
+        If no network keeps the limits.
+    """
+    limits = question.limits
+    while True:
+        found = project(shape, times, state, limits)
+        if question.limits.us is None or limits.us is None:
+            return found
+        us = question.prices.predict(sliced(question.space, found.choice)).us
+        if us <= question.limits.us:
+            return found
+        limits = replace(limits, us=min(limits.us, found.us) - (us - question.limits.us))
+
+
+def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState:
+    """Selectors without any preference."""
+    offered = [np.array(cell.offered, float) for cell in shape.cells]
+    allowed = np.array([float(name in precisions) for name in PRECISIONS])
+    return SelectorState(
+        phase="unbiased",
+        time_weight=0.0,
+        operations=tuple(one / one.sum(-1, keepdims=True) for one in offered),
+        resources=tuple(np.full(one.shape, 0.5) for one in offered),
+        channels={name: np.full(size, 0.5) for name, (size, *_) in shape.sendable()},
+        precision=allowed / allowed.sum(),
+        expected_us=0.0,
+        expected_bytes=0.0,
+    )
+
+
+def retrained(
+    question: OffloadSearch,
+    projected: ProjectedNetwork,
+    training: Training,
+    folder: Path,
+    on_report: OnReport = lambda _report: None,
+) -> OffloadFound:
+    """Slice a network, train it from the supernet's weights, and write it."""
+    network = sliced(question.space, projected.choice)
+    task = RetrainTask(
+        space=question.space,
+        choice=projected.choice,
+        checkpoint=str(folder / CHECKPOINT),
+        recipe=question.recipe,
+        seed=question.seed,
+        threads=question.threads,
+    )
+    trained = training.network(task, on_report)
+    return OffloadFound(
+        projected=projected,
+        network=network,
+        predicted=question.prices.predict(network),
+        accuracies=trained.accuracies,
+        models=write_parts(network, trained.weights, trained.steps),
+    )
+
+
+def sliced(space: Space, choice: OffloadChoice) -> SlicedNetwork:
+    """Slice the network of a choice."""
+    return slice_network(parts_of(space, choice.architecture), choice)
+
+
+def supernet_task(question: OffloadSearch, times: OffloadTimes, folder: Path) -> SupernetTask:
+    """Task of training the supernet of a search."""
+    asked = {
+        "space": documents.to_json(question.space),
+        "recipe": documents.to_json(question.recipe),
+        "limits": documents.to_json(question.limits),
+        "precisions": question.precisions,
+        "frozen": question.frozen,
+        "seed": question.seed,
+        "prices": _as_lists(times),
+    }
+    text = json.dumps(asked, sort_keys=True)
+    return SupernetTask(
+        space=question.space,
+        times=times,
+        recipe=question.recipe,
+        checkpoint=str(folder / CHECKPOINT),
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        limits=question.limits,
+        precisions=question.precisions,
+        frozen=question.frozen,
+        seed=question.seed,
+        threads=question.threads,
+    )
+
+
+def _as_lists(times: OffloadTimes) -> list[Any]:
+    return [
+        *([one.operations_us.tolist(), one.sums_us.tolist()] for one in times.cells),
+        [times.fixed_us, times.message.us, times.message.us_per_byte],
+    ]
+
+
+class Training:
+    """A child process that trains; a context manager whose end ends the process.
+
+    Parameters
+    ----------
+    threads
+        Number of threads.
+    limit_s
+        Time limit of all that is asked of it, seconds.
+
+    Raises
+    ------
+    OffloadError
+        If PyTorch is missing.
+    """
+
+    def __init__(self, threads: int, limit_s: float = TIME_LIMIT_S) -> None:
+        if importlib.util.find_spec("torch") is None:
+            raise OffloadError(
+                "training needs PyTorch, which is not installed: pip install 'layoutsel[train]'"
+            )
+        self._limit_s, self._end = limit_s, time.monotonic() + limit_s
+        # A busy wait of idle OpenMP threads would take the time of other processes.
+        environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        self._worker = Worker(
+            FUNCTION, time_limit_s=limit_s, memory_bytes=MEMORY_BYTES, environment=environment
+        )
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._worker.close()
+
+    def supernet(self, task: SupernetTask, on_report: OnReport) -> Iterator[SelectorState]:
+        """Train a supernet, and yield its selectors after each phase."""
+        for one in self._messages(task, on_report):
+            assert isinstance(one, SelectorState)
+            yield one
+
+    def network(self, task: RetrainTask, on_report: OnReport) -> RetrainedNetwork:
+        """Train a sliced network."""
+        (found,) = self._messages(task, on_report)
+        assert isinstance(found, RetrainedNetwork)
+        return found
+
+    def _messages(
+        self, task: SupernetTask | RetrainTask, on_report: OnReport
+    ) -> Iterator[SelectorState | RetrainedNetwork]:
+        payload: SupernetTask | RetrainTask | None = task
+        while True:
+            reply = self._worker.call(payload, limit_s=max(0.0, self._end - time.monotonic()))
+            if isinstance(reply, Failure):
+                raise _error(reply, self._limit_s)
+            if reply.value is None:
+                return
+            payload = None
+            if isinstance(reply.value, SearchReport):
+                on_report(reply.value)
+            else:
+                yield reply.value
+
+
+def _error(failure: Failure, limit_s: float) -> OffloadError:
+    if failure.kind is FailureKind.TIMEOUT:
+        return OffloadError(
+            f"the trainings took more than {limit_s:g} s and were ended: the same command with "
+            "more time goes on with them"
+        )
+    return OffloadError(f"the training failed: {failure.reason}")

@@ -1,0 +1,117 @@
+"""Training of supernets and of sliced networks in a child process; see :func:`answer`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from layoutsel.exits.training.data import load
+from layoutsel.search.offload.bilevel import BilevelTraining, read_checkpoint
+from layoutsel.search.offload.settings import (
+    OffloadRecipe,
+    RetrainedNetwork,
+    RetrainTask,
+    SearchReport,
+    SelectorState,
+    SupernetTask,
+)
+from layoutsel.search.offload.sliced_module import SlicedModule
+from layoutsel.search.offload.slicing import slice_network
+from layoutsel.search.offload.supernet import Supernet
+from layoutsel.search.offload.supernet_shape import SupernetShape
+from layoutsel.search.parts import parts_of
+
+Message = SearchReport | SelectorState | RetrainedNetwork
+"""Reports of a task."""
+_running: list[Iterator[Message]] = []
+"""The present task as the only element."""
+_EVALUATION_BATCH = 512
+"""Number of samples that are evaluated at once."""
+
+
+def answer(task: SupernetTask | RetrainTask | None) -> Message | None:
+    """Begin a task, or go on with the present one, until its next report; None at its end."""
+    if task is not None:
+        torch.set_num_threads(task.threads)
+        _running[:] = [_search(task) if isinstance(task, SupernetTask) else _retrain(task)]
+    return next(_running[0], None)
+
+
+def _search(task: SupernetTask) -> Iterator[Message]:
+    yield from BilevelTraining(task, load(task.space.data, task.seed)).run()
+
+
+def _retrain(task: RetrainTask) -> Iterator[Message]:
+    """Train a sliced network, then export and evaluate it."""
+    torch.manual_seed(task.seed)
+    data = load(task.space.data, task.seed)
+    network = slice_network(parts_of(task.space, task.choice.architecture), task.choice)
+    module = SlicedModule(network)
+    if task.checkpoint is not None:
+        supernet = Supernet(SupernetShape.of(task.space))
+        supernet.load_state_dict(read_checkpoint(task.checkpoint)["supernet"])
+        module.inherit(supernet)
+    inputs = {
+        name: _levelled(torch.from_numpy(getattr(data, name).inputs), task.input_levels)
+        for name in ("train", "tune", "test")
+    }
+    labels = {name: torch.from_numpy(getattr(data, name).labels) for name in inputs}
+    yield from train_module(module, inputs["train"], labels["train"], task.recipe)
+    yield RetrainedNetwork(
+        weights=module.folded(),
+        steps=module.steps(),
+        accuracies={
+            name: float((logits_of(module, inputs[name]).argmax(1) == labels[name]).double().mean())
+            for name in ("tune", "test")
+        },
+    )
+
+
+def train_module(
+    module: SlicedModule, inputs: Tensor, labels: Tensor, recipe: OffloadRecipe
+) -> Iterator[SearchReport]:
+    """Train a network in place, and report each pass."""
+    steps = recipe.retrain_epochs * -(-len(inputs) // recipe.batch)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=steps)
+    for epoch in range(1, recipe.retrain_epochs + 1):
+        start, cpu = time.perf_counter(), time.process_time()
+        total = 0.0
+        module.train()
+        for chosen in torch.randperm(len(inputs)).split(recipe.batch):
+            loss = functional.cross_entropy(module(inputs[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen)
+        yield SearchReport(
+            phase="retrain",
+            epoch=epoch,
+            epochs=recipe.retrain_epochs,
+            loss=total / len(inputs),
+            seconds=time.perf_counter() - start,
+            cpu_s=time.process_time() - cpu,
+        )
+
+
+def logits_of(module: torch.nn.Module, inputs: Tensor) -> Tensor:
+    """Logits of all inputs, (N, classes)."""
+    module.eval()
+    with torch.no_grad():
+        return torch.cat([module(chunk) for chunk in inputs.split(_EVALUATION_BATCH)])
+
+
+def _levelled(inputs: Tensor, levels: int | None) -> Tensor:
+    """Round inputs to equally spaced values between the extremes."""
+    if levels is None:
+        return inputs
+    low, high = inputs.amin(), inputs.amax()
+    step = (high - low) / (levels - 1)
+    return torch.round((inputs - low) / step) * step + low

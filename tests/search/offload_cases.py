@@ -1,0 +1,254 @@
+"""Checks that need PyTorch; child processes run them, as PyTorch brings a second OpenMP."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from layoutsel.exits.training.data import DataParts, LabelledSamples
+from layoutsel.search.offload.bilevel import BilevelTraining
+from layoutsel.search.offload.expected_time import expected
+from layoutsel.search.offload.selectors import (
+    Choices,
+    binary_concrete,
+    gumbel_softmax,
+    hard_concrete,
+    open_probability,
+)
+from layoutsel.search.offload.session import logits_of
+from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
+from layoutsel.search.offload.sliced_module import SlicedModule
+from layoutsel.search.offload.slicing import slice_network
+from layoutsel.search.offload.supernet import Supernet
+from layoutsel.search.offload.supernet_shape import SupernetShape
+from layoutsel.search.parts import parts_of
+from tests.search.offload_problems import drawn_choice, one_hot, priced, small_space
+
+
+def run(call):
+    """Result of a function of this file, by its name and argument."""
+    name, argument = call
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    return globals()[name](argument)
+
+
+def as_tensors(state):
+    """Selectors' values of a state."""
+    return Choices(
+        tuple(map(torch.from_numpy, state.operations)),
+        tuple(map(torch.from_numpy, state.resources)),
+        {name: torch.from_numpy(one) for name, one in state.channels.items()},
+        torch.from_numpy(state.precision),
+    )
+
+
+def relaxations_have_their_gradients(_argument):
+    """Largest difference of gradients from finite differences, by relaxation."""
+    logits = torch.randn(4, 5, dtype=torch.float64)
+    uniform = torch.rand(4, 5, dtype=torch.float64).clamp(0.05, 0.95)
+    relaxations = {
+        "operations": lambda x: gumbel_softmax(x, uniform, 0.7),
+        "resources": lambda x: binary_concrete(x, uniform, 0.7),
+        "channels": lambda x: hard_concrete(x, uniform),
+        "open": open_probability,
+    }
+    return {name: worst_difference(one, logits) for name, one in relaxations.items()}
+
+
+def worst_difference(function, at, step=1e-6):
+    """Difference of the gradient of a random projection of a function from central differences."""
+    direction = torch.randn(function(at).shape, dtype=torch.float64)
+    x = at.clone().requires_grad_()
+    (function(x) * direction).sum().backward()
+    numeric = torch.zeros_like(at)
+    for index in np.ndindex(*at.shape):
+        for sign in (1, -1):
+            moved = at.clone()
+            moved[index] += sign * step
+            numeric[index] += sign * (function(moved) * direction).sum() / (2 * step)
+    return float((x.grad - numeric).abs().max())
+
+
+def sampled_shares(probability):
+    """Shares of open gates among many samples, and the probability that is stated."""
+    wanted = torch.tensor(probability, dtype=torch.float64)
+    logits = torch.logit(wanted).expand(200_000)
+    gates = hard_concrete(logits, torch.rand(200_000, dtype=torch.float64))
+    return float((gates > 0).double().mean()), float(open_probability(logits[0]))
+
+
+def expected_of(cases):
+    """Expected times and bytes of one-hot selectors of drawn choices."""
+    found = []
+    for space, prices_seed, choice_seed in cases:
+        shape = SupernetShape.of(space)
+        times = priced(space, prices_seed).times(shape)
+        state = one_hot(shape, drawn_choice(space, choice_seed))
+        cost = expected(shape, times, as_tensors(state))
+        found.append((float(cost.us), float(cost.bytes)))
+    return found
+
+
+def selector_loss_gradients(precisions):
+    """For each kind of selector: norm of its gradient, and the difference from finite ones.
+
+    The loss is that of a whole selector step: cross entropy of samples, expected time and limits.
+    Rounding has no finite differences; with several precisions, the cross entropy is left out.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        task = replace(tiny_task(small_space((2, 1))), precisions=precisions)
+        training = BilevelTraining(task, tiny_data())
+        training.multipliers = torch.tensor([0.4, 0.3])
+
+        def loss():
+            training.random.manual_seed(3)
+            cost = training._expected()
+            total = 0.5 * cost.us / training.reference_us
+            total = total + (training.multipliers * training._excess(cost)).sum()
+            if len(precisions) > 1:
+                return total
+            choices = training.selectors.sample(1.0, training.random)
+            return total + training._loss(training.validation, torch.arange(16), choices)
+
+        training.supernet.train()
+        training.selectors.zero_grad()
+        loss().backward()
+        return {
+            kind: _checked(loss, parameters)
+            for kind, parameters in training.selectors.groups().items()
+        }
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _checked(loss, parameters, step=1e-5, most=12):
+    """Norm of the gradients of parameters, and the largest difference of some entries."""
+    norm = float(sum(one.grad.square().sum() for one in parameters) ** 0.5)
+    worst = 0.0
+    for parameter in parameters:
+        flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
+        for index in torch.randperm(len(flat))[:most].tolist():
+            value, numeric = flat[index].item(), 0.0
+            for sign in (1, -1):
+                flat[index] = value + sign * step
+                with torch.no_grad():
+                    numeric += sign * loss().item() / (2 * step)
+            flat[index] = value
+            worst = max(worst, abs(numeric - gradient[index].item()))
+    return norm, worst
+
+
+def a_step_moves_all_selectors(frozen):
+    """Greatest change of each kind of selector by one step, and of the supernet's weights."""
+    task = replace(tiny_task(small_space((2, 1))), frozen=frozen)
+    training = BilevelTraining(task, tiny_data())
+    before = {
+        kind: [one.detach().clone() for one in group]
+        for kind, group in training.selectors.groups().items()
+    }
+    weights = [one.detach().clone() for one in training.supernet.parameters()]
+    training.supernet.train()
+    training.selector_step(torch.arange(32), 1.0, 0.5)
+    moved = {
+        kind: max(float((a - b).abs().max()) for a, b in zip(group, before[kind], strict=True))
+        for kind, group in training.selectors.groups().items()
+    }
+    after = training.supernet.parameters()
+    return moved, max(float((a - b).abs().max()) for a, b in zip(after, weights, strict=True))
+
+
+def tiny_task(space, **changes):
+    """A task with random prices, limits and precisions."""
+    recipe = OffloadRecipe(
+        warm_epochs=1, search_epochs=2, sweep_epochs=1, time_weights=(0.1, 1.0), batch=32
+    )
+    return SupernetTask(
+        space=space,
+        times=priced(space).times(SupernetShape.of(space)),
+        recipe=recipe,
+        checkpoint="/nonexistent/supernet.pt",
+        fingerprint="test",
+        limits=OffloadLimits(us=400.0, bytes=300.0),
+        precisions=("float32", "bfloat16", "uint8"),
+        **changes,
+    )
+
+
+def tiny_data(samples=64):
+    """Random signals and classes."""
+    rng = np.random.default_rng(0)
+    type_ = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+
+    def drawn():
+        inputs = rng.normal(size=(samples, 1, 1, 40)).astype(type_)
+        return LabelledSamples(inputs=inputs, labels=rng.integers(0, 10, samples))
+
+    return DataParts(train=drawn(), tune=drawn(), certify=drawn(), test=drawn())
+
+
+def resumed_training(file):
+    """Reports and states of a training without a break, and of one with a break after a pass."""
+    task = replace(tiny_task(small_space((2, 1))), checkpoint=file)
+
+    def seen(messages):
+        return [
+            (type(one).__name__, one.phase, getattr(one, "loss", None), getattr(one, "gates", None))
+            for one in messages
+        ]
+
+    whole = seen(BilevelTraining(replace(task, checkpoint=file + ".whole"), tiny_data()).run())
+    broken = BilevelTraining(task, tiny_data()).run()
+    for _ in range(2):
+        next(broken)
+    return whole, seen(BilevelTraining(task, tiny_data()).run())
+
+
+def sliced_and_masked(cases):
+    """Relative L2 differences of sliced networks from supernets whose selectors are decided."""
+    found = []
+    for space, seed in cases:
+        shape = SupernetShape.of(space)
+        supernet = Supernet(shape)
+        with_statistics(supernet)
+        choice = replace(drawn_choice(space, seed), precision="float32")
+        module = SlicedModule(slice_network(parts_of(space, choice.architecture), choice))
+        module.inherit(supernet)
+        x = torch.randn(5, *space.input_shape)
+        state = one_hot(shape, choice)
+        decided = replace(
+            state,
+            operations=tuple(one.astype(np.float32) for one in state.operations),
+            resources=tuple(one.astype(np.float32) for one in state.resources),
+            channels={name: one.astype(np.float32) for name, one in state.channels.items()},
+            precision=state.precision.astype(np.float32),
+        )
+        supernet.eval()
+        with torch.no_grad():
+            wanted = supernet(x, as_tensors(decided))
+        got = logits_of(module, x)
+        found.append(float((got - wanted).norm() / wanted.norm()))
+    return found
+
+
+def with_statistics(module):
+    """Give batch normalisations weights and statistics that are not those of the beginning."""
+    for one in module.modules():
+        if isinstance(one, torch.nn.BatchNorm2d):
+            one.running_mean.normal_(0.0, 0.3)
+            one.running_var.uniform_(0.5, 2.0)
+            one.weight.data.uniform_(0.5, 1.5)
+            one.bias.data.normal_(0.0, 0.5)
+
+
+def exported(case):
+    """Sliced network of a drawn choice, its weights and steps, inputs, and its logits."""
+    space, seed, precision = case
+    choice = replace(drawn_choice(space, seed), precision=precision)
+    module = SlicedModule(slice_network(parts_of(space, choice.architecture), choice))
+    with_statistics(module)
+    x = torch.randn(3, *space.input_shape)
+    module.train()
+    module(x)
+    return module.network, module.folded(), module.steps(), x.numpy(), logits_of(module, x).numpy()

@@ -1,0 +1,189 @@
+"""The projection of selectors on networks, against all networks and placements of small spaces."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layoutsel.search.front import NoNetwork
+from layoutsel.search.offload.node_tensors import named_choice
+from layoutsel.search.offload.projection import project
+from layoutsel.search.offload.settings import OffloadLimits, SelectorState
+from layoutsel.search.offload.slicing import OffloadChoice
+from layoutsel.search.offload.supernet_shape import SupernetShape
+from layoutsel.search.offload.times import FIRST, SECOND
+from layoutsel.search.offload.transmitted import PRECISIONS
+from layoutsel.search.operations import NONE, SKIP
+from layoutsel.search.parts import parts_of
+from tests.search.offload_problems import placements, planner_us, priced, small_space
+
+OPERATIONS = ("none", "skip", "conv3")
+CHANNELS = 2
+
+
+def drawn_state(shape, seed, precisions=("float32",)):
+    rng = np.random.default_rng(seed)
+    operations = []
+    for cell in shape.cells:
+        weights = rng.dirichlet(np.full(len(cell.operations), 0.7), len(cell.pairs))
+        weights = weights * np.array(cell.offered)
+        operations.append(weights / weights.sum(-1, keepdims=True))
+    likely = np.array([float(name in precisions) for name in PRECISIONS]) * rng.random(3)
+    return SelectorState(
+        phase="test",
+        time_weight=0.0,
+        operations=tuple(operations),
+        resources=tuple(rng.random(one.shape) for one in operations),
+        channels={name: rng.random(size) for name, (size, *_) in shape.sendable()},
+        precision=likely / likely.sum(),
+        expected_us=0.0,
+        expected_bytes=0.0,
+    )
+
+
+def every_choice(shape, state):
+    """Each choice with its score: networks, placements, and numbers of the likeliest channels."""
+    space = shape.space
+    for architecture in space.architectures():
+        graph = parts_of(space, architecture)
+        for devices in placements(space, architecture):
+            likely = sum(_score(shape, state, architecture, devices))
+            crossing = _crossing(graph, devices)
+            for counts in itertools.product(range(1, CHANNELS + 1), repeat=len(crossing)):
+                kept, score = {}, likely
+                for tensor, count in zip(crossing, counts, strict=True):
+                    gates = _gates(shape, state, architecture, devices, tensor)
+                    order = np.argsort(-gates)
+                    kept[tensor] = tuple(sorted(order[:count].tolist()))
+                    scores = [_gate_score(gates, n) for n in range(1, CHANNELS + 1)]
+                    score += scores[count - 1] - max(scores)
+                for precision, share in zip(PRECISIONS, state.precision, strict=True):
+                    if share > 0:
+                        choice = OffloadChoice(
+                            architecture=architecture,
+                            devices=devices,
+                            kept=kept,
+                            precision=precision,
+                        )
+                        yield choice, score + np.log(share)
+
+
+def _score(shape, state, architecture, devices):
+    for c, (cell, chosen) in enumerate(zip(shape.cells, architecture.operations, strict=True)):
+        for p, (pair, name) in enumerate(zip(cell.pairs, chosen, strict=True)):
+            o = cell.operations.index(name)
+            yield np.log(state.operations[c][p, o])
+            if name not in (NONE, SKIP):
+                first = state.resources[c][p, o]
+                is_first = devices[cell.output(pair)] == FIRST
+                yield np.log(first if is_first else 1 - first)
+
+
+def _gate_score(gates, count):
+    ordered = np.sort(gates)[::-1]
+    return np.log(ordered[:count]).sum() + np.log(1 - ordered[count:]).sum()
+
+
+def _crossing(graph, devices):
+    return [
+        part.name
+        for part in graph.parts
+        if devices[part.name] == FIRST
+        and any(devices[one.name] == SECOND and part.name in one.inputs for one in graph.parts)
+    ]
+
+
+def _gates(shape, state, architecture, devices, tensor):
+    """Gates of a sent tensor: those of the first node that it is, or of the operation's result."""
+    if tensor == "stem" or "-" not in tensor:
+        return state.channels[tensor]
+    for cell in shape.cells:
+        for pair in cell.pairs:
+            if cell.output(pair) == tensor:
+                total = cell.node(pair[1])
+                return state.channels[tensor if total in devices else total]
+    raise AssertionError(tensor)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), tightness=st.floats(0.0, 0.7), limited=st.sampled_from("tb-"))
+def test_projection_is_the_most_probable_network_within_limits(seed, tightness, limited):
+    space = small_space((2, 1), OPERATIONS, CHANNELS)
+    shape, prices = SupernetShape.of(space), priced(space, seed)
+    state = drawn_state(shape, seed, ("float32", "uint8") if seed % 2 else ("float32",))
+    every = [
+        (choice, score, *planner_us(space, prices, choice))
+        for choice, score in every_choice(shape, state)
+    ]
+    times, sizes = ([one[i] for one in every] for i in (2, 3))
+    limits = OffloadLimits(
+        us=np.quantile(times, tightness) if limited == "t" else None,
+        bytes=float(np.quantile(sizes, tightness)) if limited == "b" else None,
+    )
+    best = max(
+        score
+        for _, score, us, size in every
+        if us <= (limits.us or np.inf) and size <= (limits.bytes or np.inf)
+    )
+    found = project(shape, prices.times(shape), state, limits)
+    assert found.score == pytest.approx(best, abs=2e-3)
+    assert found.bound >= best - 2e-3
+    us, size = planner_us(space, prices, found.choice)
+    assert (found.us, found.bytes) == pytest.approx((us, size))
+    assert us <= (limits.us or np.inf) * (1 + 1e-9)
+    assert size <= (limits.bytes or np.inf)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"us": 1.0}, r"takes at most 0\.001 ms: the fastest one takes"),
+        ({"bytes": 3.0}, "sends at most 3 bytes: the least is"),
+        ({"us": None, "bytes": None}, "although each limit alone can be kept"),
+    ],
+)
+def test_limits_that_nothing_keeps_name_the_tightest(limits, told):
+    space = small_space((1, 1), ("conv1", "conv3"), 4)
+    shape, prices = SupernetShape.of(space), priced(space)
+    state = drawn_state(shape, 0)
+    if limits.get("us", 0.0) is None:
+        costs = [planner_us(space, prices, one) for one, _ in every_choice_of_two(shape, state)]
+        least_us = min(us for us, _ in costs)
+        least_bytes = min(size for _, size in costs)
+        quickest_of_small = min(us for us, size in costs if size == least_bytes)
+        if quickest_of_small <= least_us:
+            pytest.skip("the smallest message belongs to the quickest network")
+        limits = {"us": (least_us + quickest_of_small) / 2, "bytes": float(least_bytes)}
+    with pytest.raises(NoNetwork, match=told):
+        project(shape, prices.times(shape), state, OffloadLimits(**limits))
+
+
+def every_choice_of_two(shape, state):
+    """Choices that send one channel of each tensor."""
+    for architecture in shape.space.architectures():
+        graph = parts_of(shape.space, architecture)
+        for devices in placements(shape.space, architecture):
+            kept = {tensor: (0,) for tensor in _crossing(graph, devices)}
+            yield (
+                OffloadChoice(architecture=architecture, devices=devices, kept=kept),
+                sum(_score(shape, state, architecture, devices)),
+            )
+
+
+def test_channels_of_a_node_are_those_of_its_tensor():
+    space = small_space((2,), ("none", "skip", "conv3"), 4)
+    shape = SupernetShape.of(space)
+    state = drawn_state(shape, 3)
+    found = project(shape, priced(space).times(shape), state, OffloadLimits())
+    graph = parts_of(space, found.choice.architecture)
+    assert found.choice.kept.keys() == set(_crossing(graph, found.choice.devices))
+    again = named_choice(
+        shape,
+        found.choice.architecture,
+        found.choice.devices,
+        found.choice.kept,
+        found.choice.precision,
+    )
+    assert again == found.choice

@@ -1,0 +1,205 @@
+"""A search from the supernet to trained parts, its resumption and limits, and what it is compared with."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layoutsel.exits.training.data import LabelledSamples
+from layoutsel.search.front import NoNetwork
+from layoutsel.search.offload import search as searching
+from layoutsel.search.offload.comparisons import (
+    compressed_input,
+    packed_bytes,
+    placements_of,
+    with_random_channels,
+)
+from layoutsel.search.offload.pricing import OffloadPrices
+from layoutsel.search.offload.search import OffloadError, OffloadSearch, search
+from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
+from layoutsel.search.offload.spaces import OFFLOAD_SPACES, handmade, offload_space
+from layoutsel.search.offload.supernet_shape import SupernetShape
+from layoutsel.search.parts import parts_of
+from layoutsel.search.prices import ClassPrices, PriceTable
+from layoutsel.search.space import Cell
+from tests.search.offload_problems import drawn_choice, placements, planner_us, priced, small_space
+from tvm_passes.errors import LayoutselError
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed (extra train)"
+)
+QUICK = OffloadRecipe(
+    warm_epochs=2, search_epochs=2, sweep_epochs=1, retrain_epochs=3, time_weights=(0.1, 2.0)
+)
+
+
+def by_work(space):
+    """Prices by the number of weights; a slice is cheaper than the whole part."""
+    first = priced(space)
+
+    def pricing(missing):
+        us = {str(one): 1.0 + one.weight_bytes / 1e3 for one in missing}
+        return PriceTable(
+            classes={name: ClassPrices(us=us, spread_us=us) for name in set(first.classes.values())}
+        )
+
+    return OffloadPrices(first.routes, pricing)
+
+
+@needs_torch
+def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
+    space = small_space((1, 1), ("skip", "conv3", "separable3"), channels=12)
+    question = OffloadSearch(
+        space=space,
+        prices=by_work(space),
+        limits=OffloadLimits(bytes=400.0),
+        recipe=QUICK,
+        precisions=("float32", "uint8"),
+    )
+    reports = []
+    found = list(search(question, tmp_path, reports.append))
+    assert [(one.phase, one.epoch) for one in reports[:5]] == [
+        ("warm", 1),
+        ("warm", 2),
+        ("search", 1),
+        ("search", 2),
+        ("sweep 2", 1),
+    ]
+    assert all(one.phase == "retrain" for one in reports[5:])
+    assert 1 <= len(found) <= 2
+    for one in found:
+        assert one.projected.score == pytest.approx(one.projected.bound, abs=1e-3)
+        assert sum(one.predicted.bytes.values()) <= 400
+        assert one.predicted.us <= one.projected.us + 1e-6
+        assert one.accuracies["tune"] > 0.25
+        assert one.models.keys() == {"first", "second", "whole"}
+
+    again, seen = [], []
+    begun = searching.retrained
+    try:
+        searching.retrained = lambda _question, projected, *_rest: projected
+        again = list(search(question, tmp_path, seen.append))
+    finally:
+        searching.retrained = begun
+    assert [one.choice for one in again] == [one.projected.choice for one in found]
+    assert seen == reports[:5]
+    other = replace(question, seed=1)
+    with pytest.raises(OffloadError, match="state of a search with other settings"):
+        list(search(other, tmp_path))
+
+
+@needs_torch
+def test_a_damaged_state_is_an_error(tmp_path):
+    space = small_space((1,), ("conv3",))
+    (tmp_path / searching.CHECKPOINT).write_bytes(b"PK\x03\x04 not a state")
+    question = OffloadSearch(space=space, prices=by_work(space), recipe=QUICK)
+    with pytest.raises(OffloadError, match="cannot be read as the state of a search"):
+        list(search(question, tmp_path))
+
+
+def test_limits_that_nothing_keeps_end_before_the_training(tmp_path):
+    space = small_space((1, 1))
+    question = OffloadSearch(space=space, prices=by_work(space), limits=OffloadLimits(us=1.0))
+    with pytest.raises(NoNetwork, match="the fastest one takes"):
+        next(search(question, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_pytorch_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(searching.importlib.util, "find_spec", lambda _name: None)
+    space = small_space((1,))
+    with pytest.raises(OffloadError, match=r"pip install 'layoutsel\[train\]'"):
+        next(search(OffloadSearch(space=space, prices=by_work(space)), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"time_weights": ()}, "weights of the time: expected one or more"),
+        ({"time_weights": (0.1, -1.0)}, "each 0 or more"),
+        ({"retrain_epochs": 0}, "retrain_epochs 0: expected 1 or more"),
+    ],
+)
+def test_bad_settings_are_rejected(changes, told):
+    with pytest.raises(LayoutselError, match=told):
+        OffloadRecipe(**changes)
+
+
+def test_unknown_names_are_rejected():
+    space = small_space((1,))
+    task = {
+        "space": space,
+        "times": priced(space).times(SupernetShape.of(space)),
+        "recipe": QUICK,
+        "checkpoint": "",
+        "fingerprint": "",
+    }
+    with pytest.raises(LayoutselError, match="precision 'int4': expected one of float32"):
+        SupernetTask(**task, precisions=("int4",))
+    with pytest.raises(LayoutselError, match="selector 'links': expected one of operations"):
+        SupernetTask(**task, frozen=("links",))
+    with pytest.raises(LayoutselError, match="data set 'cifar': expected one of mnist1d"):
+        offload_space("cifar")
+
+
+def test_a_space_whose_widest_cells_have_no_network_is_rejected():
+    space = small_space((1,))
+    odd = Cell(name="odd", channels=(6, 8), operations=("skip",), nodes=1)
+    with pytest.raises(LayoutselError, match="expected operations that make the greatest number"):
+        SupernetShape.of(replace(space, cells=(odd,)))
+
+
+@pytest.mark.parametrize("data", OFFLOAD_SPACES)
+def test_spaces_have_a_handmade_network(data):
+    space = offload_space(data)
+    space.check()
+    graph = parts_of(space, handmade(space))
+    assert {part.signature.operation for part in graph.parts} <= {"conv3", "sum", "head"}
+    assert sum(part.signature.operation == "conv3" for part in graph.parts) >= 2 * len(space.cells)
+
+
+def test_the_best_split_is_the_best_placement():
+    space = small_space((2, 1))
+    for seed in range(10):
+        prices = priced(space, seed)
+        architecture = drawn_choice(space, seed).architecture
+        graph = parts_of(space, architecture)
+        whole = {part.name: tuple(range(part.signature.channels)) for part in graph.parts}
+        found = {one.name: one for one in placements_of(space, architecture, prices)}
+        best = found["best split"]
+        choice = replace(drawn_choice(space, seed), kept=whole, precision="float32")
+        for devices in placements(space, architecture):
+            us, _ = planner_us(space, prices, replace(choice, devices=devices))
+            assert best.us <= us + 1e-6
+        others = ("first device", "second device", "one split")
+        assert best.us <= min(found[name].us for name in others) + 1e-6
+        assert found["first device"].bytes == 0
+        assert found["second device"].bytes == 4 * 40
+
+
+def test_a_compressed_input_costs_its_packed_bytes():
+    space = small_space((1,))
+    prices = priced(space)
+    flat = LabelledSamples(inputs=np.zeros((3, 1, 1, 40), np.float32), labels=np.zeros(3, int))
+    flat.inputs[:, 0, 0, 0] = 1.0
+    assert packed_bytes(flat) < 20
+    noise = replace(flat, inputs=np.random.default_rng(0).normal(size=(3, 1, 1, 40)))
+    assert packed_bytes(noise) == 40
+    placed = {
+        one.name: one for one in placements_of(space, drawn_choice(space, 0).architecture, prices)
+    }
+    found = compressed_input(space, drawn_choice(space, 0).architecture, prices, noise)
+    line = prices.routes.route(*prices.nodes).line
+    assert found.us == pytest.approx(placed["second device"].us - 120 * line.us_per_byte)
+    assert found.bytes == 40
+
+
+def test_random_channels_are_as_many():
+    space = small_space((2, 1))
+    choice = drawn_choice(space, 3)
+    drawn = with_random_channels(choice, space, 1)
+    assert {k: len(v) for k, v in drawn.kept.items()} == {k: len(v) for k, v in choice.kept.items()}
+    assert drawn != choice
+    assert json.dumps(drawn.kept)

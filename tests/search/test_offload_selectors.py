@@ -1,0 +1,80 @@
+"""Selectors, the expected time, and the training of a supernet."""
+
+import importlib.util
+import random
+
+import pytest
+
+from layoutsel.device.worker import Worker
+from tests.search.offload_problems import drawn_choice, planner_us, priced, small_space
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed (extra train)"
+)
+pytestmark = needs_torch
+
+
+@pytest.fixture(scope="module")
+def checked():
+    """Run a function of offload_cases.py in a child process."""
+    limits = {"time_limit_s": 120, "environment": {"OMP_NUM_THREADS": "1"}}
+    with Worker("tests.search.offload_cases:run", **limits) as worker:
+
+        def call(name, argument=None):
+            reply = worker.call((name, argument))
+            assert hasattr(reply, "value"), reply
+            return reply.value
+
+        yield call
+
+
+def test_relaxations_have_their_gradients(checked):
+    assert max(checked("relaxations_have_their_gradients").values()) < 1e-7
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.5, 0.95])
+def test_gates_are_open_as_often_as_stated(checked, probability):
+    share, stated = checked("sampled_shares", probability)
+    assert share == pytest.approx(stated, abs=0.004)
+
+
+def test_expected_time_of_decisions_is_the_planners_cost(checked):
+    rng = random.Random(1)
+    cases = []
+    for seed in range(150):
+        nodes = tuple(rng.randint(1, 3) for _ in range(rng.randint(1, 3)))
+        cases.append((small_space(nodes), seed % 7, seed))
+    for (space, prices_seed, seed), (us, sent) in zip(
+        cases, checked("expected_of", cases), strict=True
+    ):
+        wanted = planner_us(space, priced(space, prices_seed), drawn_choice(space, seed))
+        assert (us, sent) == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("precisions", [("float32",), ("float32", "bfloat16", "uint8")])
+def test_gradients_of_all_selectors_are_right(checked, precisions):
+    found = checked("selector_loss_gradients", precisions)
+    assert found.keys() == {"operations", "resources", "channels", "precision"}
+    for kind, (norm, difference) in found.items():
+        assert (norm > 1e-4) == (kind != "precision" or len(precisions) > 1), kind
+        assert difference < 1e-6 * max(1.0, norm), kind
+
+
+@pytest.mark.parametrize("frozen", [(), ("channels",), ("operations", "resources")])
+def test_a_step_moves_all_selectors_and_no_weight(checked, frozen):
+    moved, weights = checked("a_step_moves_all_selectors", frozen)
+    assert weights == 0
+    assert {kind for kind, change in moved.items() if change == 0} == set(frozen)
+
+
+def test_an_interrupted_training_goes_on(checked, tmp_path):
+    whole, resumed = checked("resumed_training", str(tmp_path / "state.pt"))
+    assert [one[:2] for one in whole] == [
+        ("SearchReport", "warm"),
+        ("SearchReport", "search"),
+        ("SearchReport", "search"),
+        ("SelectorState", "search"),
+        ("SearchReport", "sweep 1"),
+        ("SelectorState", "sweep 1"),
+    ]
+    assert resumed == whole
