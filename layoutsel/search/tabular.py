@@ -1,0 +1,180 @@
+"""Tables of trained networks: all cells of NAS-Bench-201 with accuracies and times.
+
+Dong and Yang, "NAS-Bench-201" (arXiv 2001.00326): cells of four nodes, with one of five operations
+for each of the six pairs. The times on devices are those of HELP (Lee et al., arXiv 2106.08630). A
+table is an archive of arrays: ``architecture``, accuracies in percent by data set, and
+``latency_*`` in milliseconds by device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from layoutsel.documents.arrays import read_arrays
+from layoutsel.search.cell_features import OPERATIONS, PAIRS, CellFeatures, standard
+from layoutsel.search.dominance import hypervolume, non_dominated
+from layoutsel.search.surrogate import FeatureGroup
+from tvm_passes.errors import LayoutselError
+
+REFERENCE_QUANTILE, REFERENCE_ACCURACY = 0.99, 0.10
+"""Reference of hypervolumes: quantile of all times, and accuracy of a guess among ten classes."""
+_LATENCY = "latency_"
+"""Beginning of the names of arrays of times."""
+_LIMIT_BYTES = 1 << 30
+"""Largest size of a table, bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkTable:
+    """Networks with their accuracies and times."""
+
+    codes: np.ndarray
+    """Operations by pair, (networks, 6)."""
+    accuracies: Mapping[str, np.ndarray]
+    """Share of right answers by data set, (networks,)."""
+    latencies_us: Mapping[str, np.ndarray]
+    """Time by device, (networks,), microseconds."""
+
+    @classmethod
+    def load(cls, file: Path | str) -> NetworkTable:
+        """Read a table.
+
+        Raises
+        ------
+        LayoutselError
+            If the file cannot be read or is no such table.
+        """
+        arrays = dict(read_arrays(Path(file), _LIMIT_BYTES))
+        names = arrays.pop("architecture", None)
+        latencies = {
+            name.removeprefix(_LATENCY): 1e3 * arrays.pop(name).astype(float)
+            for name in list(arrays)
+            if name.startswith(_LATENCY)
+        }
+        if names is None or not latencies or not arrays:
+            raise LayoutselError(
+                f"{file}: got no table of networks; expected the arrays architecture, latency_* "
+                "and accuracies"
+            )
+        return cls(
+            codes=np.array([code_of(str(name)) for name in names]),
+            accuracies={name: values.astype(float) / 100 for name, values in arrays.items()},
+            latencies_us=latencies,
+        )
+
+    def task(self, device: str, data: str) -> TableTask:
+        """Search for one device and data set.
+
+        Raises
+        ------
+        LayoutselError
+            If the table has no such device or data set.
+        """
+        for got, known, what in (
+            (device, self.latencies_us, "device"),
+            (data, self.accuracies, "data set"),
+        ):
+            if got not in known:
+                raise LayoutselError(f"{what} {got!r}: the table has {', '.join(sorted(known))}")
+        return TableTask(self, device, data)
+
+    @cached_property
+    def cells(self) -> CellFeatures:
+        """Features of the networks."""
+        return CellFeatures(self.codes)
+
+
+def code_of(name: str) -> tuple[int, ...]:
+    """Operations of an architecture such as ``|none~0|+|skip_connect~0|…|``.
+
+    Raises
+    ------
+    LayoutselError
+        If it is none.
+    """
+    found = [
+        one.partition("~")[0] for node in name.split("+") for one in node.strip("|").split("|")
+    ]
+    if len(found) != len(PAIRS) or not set(found) <= set(OPERATIONS):
+        raise LayoutselError(
+            f"architecture {name!r}: expected {len(PAIRS)} operations of {', '.join(OPERATIONS)}"
+        )
+    return tuple(map(OPERATIONS.index, found))
+
+
+@dataclass(frozen=True, eq=False)
+class TableTask:
+    """Search for networks that are accurate on one data set and fast on one device."""
+
+    table: NetworkTable
+    """Networks."""
+    device: str
+    """Device."""
+    data: str
+    """Data set."""
+
+    @property
+    def us(self) -> np.ndarray:
+        """Time of each network, (networks,), microseconds; known without a query."""
+        return self.table.latencies_us[self.device]
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Accuracy of each network, (networks,); each look at one is a query."""
+        return self.table.accuracies[self.data]
+
+    @cached_property
+    def reference(self) -> tuple[float, float]:
+        """Largest time and smallest accuracy that count."""
+        return float(np.quantile(self.us, REFERENCE_QUANTILE)), REFERENCE_ACCURACY
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """Networks that can count: they are not dead, and within the largest time."""
+        return np.flatnonzero(~self.table.cells.is_dead & (self.us < self.reference[0]))
+
+    @cached_property
+    def features(self) -> tuple[FeatureGroup, ...]:
+        """Features of the networks, and their times."""
+        return (
+            *self.table.cells.groups,
+            FeatureGroup(name="time", values=standard(np.log(self.us)[:, None])),
+        )
+
+    def share(self, known: Sequence[int]) -> float:
+        """Hypervolume of known networks, relative to that of all."""
+        rows = np.asarray(known, dtype=int)
+        return hypervolume(self.us[rows], self.accuracy[rows], self.reference) / self._whole
+
+    @cached_property
+    def _whole(self) -> float:
+        return hypervolume(self.us, self.accuracy, self.reference)
+
+    @cached_property
+    def front(self) -> np.ndarray:
+        """Non-dominated networks in ascending order of time."""
+        rows = self.candidates
+        return rows[non_dominated(self.us[rows], self.accuracy[rows], np.zeros((len(rows), 0)))]
+
+    def budgets(self, count: int = 10) -> np.ndarray:
+        """Limits of time in equal steps: from the fastest candidate to the reference, microseconds.
+
+        The fastest candidate itself is no limit.
+        """
+        fastest = self.us[self.candidates].min()
+        return np.linspace(fastest, self.reference[0], count + 1)[1:]
+
+    def regrets(self, known: Sequence[int], budgets: np.ndarray) -> np.ndarray:
+        """Accuracy that the best known network lacks within each limit, (limits,)."""
+        rows = np.asarray(known, dtype=int)
+
+        def best(some: np.ndarray, most_us: float) -> float:
+            return float(self.accuracy[some][self.us[some] <= most_us].max(initial=0.0))
+
+        everything = self.candidates
+        return np.array([best(everything, limit) - best(rows, limit) for limit in budgets])
