@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from layoutsel.search.acquisition import Staircase, expected_gain, expected_improvement
 from layoutsel.search.dominance import non_dominated
@@ -182,13 +183,17 @@ def _optuna_search(queries: Queries, sampler: optuna.samplers.BaseSampler) -> No
 
     task = queries.task
     numbers = {tuple(code): number for number, code in enumerate(task.table.codes.tolist())}
+    choices = [sorted(set(held)) for held in task.table.codes.T.tolist()]
     counts = np.zeros(len(task.us), dtype=bool)
     counts[task.candidates] = True
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
     for _ in range(_MOST_TRIALS * queries.budget):
         trial = study.ask()
-        code = [trial.suggest_categorical(f"pair{i}", list(range(5))) for i in range(6)]
+        code = [
+            trial.suggest_categorical(f"pair {pair}", offered)
+            for pair, offered in enumerate(choices)
+        ]
         network = numbers[tuple(code)]
         accuracy = queries(network) if counts[network] else 0.0
         study.tell(trial, [float(task.us[network]), accuracy])
@@ -212,6 +217,7 @@ METHODS: Mapping[str, Search] = {
 def run_search(search: Search, task: TableTask, budget: int, seed: int) -> list[int]:
     """Networks that a search has asked for, in order."""
     queries = Queries(task, budget)
-    with contextlib.suppress(BudgetUsed, StopIteration):
+    # Matrices are so small that threads would only wait for each other.
+    with threadpool_limits(1, "blas"), contextlib.suppress(BudgetUsed, StopIteration):
         search(queries, seed)
     return queries.known

@@ -150,7 +150,7 @@ class GaussianProcess:
 
     def _covariance(self, between: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         weights = np.exp(parameters[:-2]).astype(between.dtype)
-        exponent = np.tensordot(weights, between, axes=1)
+        exponent = np.einsum("g,gij->ij", weights, between)
         return np.exp(parameters[-2].astype(between.dtype) - exponent)
 
     def _loss(
