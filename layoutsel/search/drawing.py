@@ -64,8 +64,13 @@ def _lines(found: FoundNetwork, graph: PartGraph, title: str) -> Iterator[str]:
         yield f'<rect x="{x:g}" y="28" width="14" height="14" fill="{colours[node]}"/>'
         yield f'<text x="{x + 20:g}" y="40">{escape(node)}</text>'
     sent = {(one.tensor, one.destination): one for one in found.sent}
+    labelled: set[FoundMessage] = set()
     for source, destination in edges:
-        yield from _edge(places, source, destination, sent.get((source, home[destination])))
+        message = sent.get((source, home[destination]))
+        yield from _edge(places, source, destination, is_sent=message is not None)
+        if message is not None and message not in labelled:  # a tensor is sent once
+            labelled.add(message)
+            yield _label(places, source, destination, message)
     labels = {part.name: part.signature.operation for part in graph.parts}
     for name, (column, row) in places.items():
         yield from _box(column, row, name, labels.get(name, ""), colours[home[name]])
@@ -94,23 +99,34 @@ def _centre(place: tuple[int, int]) -> tuple[float, float]:
     return _LEFT + _COLUMN * place[0] + _BOX[0] / 2, _TOP + _ROW * place[1] + _BOX[1] / 2
 
 
-def _edge(
-    places: Mapping[str, tuple[int, int]], source: str, destination: str, sent: FoundMessage | None
-) -> Iterator[str]:
+def _ends(
+    places: Mapping[str, tuple[int, int]], source: str, destination: str
+) -> tuple[float, float, float, float]:
     (x1, y1), (x2, y2) = _centre(places[source]), _centre(places[destination])
-    x1, x2 = x1 + _BOX[0] / 2, x2 - _BOX[0] / 2
-    style = f'stroke="{_SENT}" stroke-dasharray="4 3"' if sent else 'stroke="#888"'
+    return x1 + _BOX[0] / 2, y1, x2 - _BOX[0] / 2, y2
+
+
+def _edge(
+    places: Mapping[str, tuple[int, int]], source: str, destination: str, *, is_sent: bool
+) -> Iterator[str]:
+    x1, y1, x2, y2 = _ends(places, source, destination)
+    style = f'stroke="{_SENT}" stroke-dasharray="4 3"' if is_sent else 'stroke="#888"'
     yield (
         f'<path d="M {x1:g} {y1:g} C {x1 + 20:g} {y1:g} {x2 - 20:g} {y2:g} {x2:g} {y2:g}" '
         f'fill="none" stroke-width="2" {style}/>'
     )
-    if sent:
-        share = f"{sent.channels} of {sent.all_channels} channels, {sent.bytes} bytes"
-        yield (
-            f'<text x="{(x1 + x2) / 2:g}" y="{(y1 + y2) / 2 - 22:g}" text-anchor="middle" '
-            f'font-size="10" fill="{_SENT}" stroke="white" stroke-width="3" '
-            f'paint-order="stroke">{escape(share)}</text>'
-        )
+
+
+def _label(
+    places: Mapping[str, tuple[int, int]], source: str, destination: str, sent: FoundMessage
+) -> str:
+    x1, y1, x2, y2 = _ends(places, source, destination)
+    text = f"{sent.channels} of {sent.all_channels} channels, {sent.bytes} bytes"
+    return (
+        f'<text x="{(x1 + x2) / 2:g}" y="{(y1 + y2) / 2 - 22:g}" text-anchor="middle" '
+        f'font-size="10" fill="{_SENT}" stroke="white" stroke-width="3" '
+        f'paint-order="stroke">{escape(text)}</text>'
+    )
 
 
 def _box(column: int, row: int, name: str, label: str, colour: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ WritePart = Callable[[NetworkBuilder, Sequence[TensorRef], PartSignature], Tenso
 
 
 def write_network(graph: PartGraph, name: str = "network", seed: int = 0) -> ModelProto:
-    """Write a network with random weights.
+    """Write a network with random weights; the nodes of a part are called ``<part>/<node>``.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ def write_network(graph: PartGraph, name: str = "network", seed: int = 0) -> Mod
     builder = NetworkBuilder(name, seed)
     tensors = {INPUT: builder.input("x", (1, *graph.input_shape))}
     for part in graph.parts:
+        builder.scope = f"{part.name}/"
         read = [tensors[one] for one in part.inputs]
         tensors[part.name] = write_part(builder, read, part.signature)
     last = graph.parts[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,11 @@ import numpy as np
 
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.topology import Topology
-from layoutsel.planning.objectives import decide
 from layoutsel.report.curves import Series, write_curves
 from layoutsel.search.drawing import draw_network
-from layoutsel.search.found import SHARED, TEST, TUNE, FoundNetwork
-from layoutsel.search.parts import PartGraph, parts_of
-from layoutsel.search.placing import cluster_of, placed_us
+from layoutsel.search.fastest import fastest
+from layoutsel.search.found import TEST, TUNE, FoundNetwork
+from layoutsel.search.parts import parts_of
 from layoutsel.search.prices import PriceTable
 from layoutsel.search.run_folder import RunFolder
 
@@ -25,7 +24,6 @@ FACTORS = tuple(float(one) for one in np.geomspace(1 / 64, 64, 25))
 _ACCURACIES = {
     TUNE: "validation samples, after training",
     TEST: "test samples, after training",
-    SHARED: "validation samples, with common weights",
 }
 
 
@@ -90,23 +88,35 @@ def _front(networks: Sequence[FoundNetwork], file: Path, name: str) -> Path:
 def _bandwidths(
     run: RunFolder, table: PriceTable, networks: Sequence[FoundNetwork], file: Path, name: str
 ) -> Path:
-    """Draw the share of work away from the origin in the best placement, by the rate of links."""
-    topology = run.question.topology
-    rate = min(link.gbps for link in topology.links) if topology.links else 1.0
+    """Draw the least time of each network by the rate of links, and where its placement changes."""
+    question = run.question
+    rate = min((link.gbps for link in question.topology.links), default=1.0)
     series = []
     for one in networks:
-        graph = parts_of(run.question.space, one.architecture)
-        points = [
-            (1e3 * rate * factor, _share_away(run, graph, table, _faster(topology, factor)))
-            for factor in FACTORS
-        ]
-        series.append(Series(name=f"network {one.number}", points=tuple(points)))
+        times, changes = [], []
+        before: Mapping[str, str] = {}
+        for factor in FACTORS:
+            routes = MessageRoutes(_faster(question.topology, factor), question.statistics)
+            point = fastest(question.space, one.architecture, table, routes)
+            times.append((1e3 * rate * factor, point.us / 1e3))
+            if point.nodes != before:
+                changes.append((times[-1], _away(point.nodes, question.topology.origin)))
+            before = point.nodes
+        series.append(Series(name=f"network {one.number}", points=tuple(times)))
+        series.append(
+            Series(
+                name=f"network {one.number}: parts elsewhere",
+                points=tuple(point for point, _ in changes),
+                is_line=False,
+                labels=tuple(label for _, label in changes),
+            )
+        )
     write_curves(
         series,
         file,
-        title=f"{name}: parts that leave the first node, by the slowest link's rate",
+        title=f"{name}: least time by the rate of the slowest link, and changes of the placement",
         x="Mbit/s",
-        y="parts on other nodes, %",
+        y="milliseconds",
         log_x=True,
     )
     return file
@@ -117,15 +127,9 @@ def _faster(topology: Topology, factor: float) -> Topology:
     return replace(topology, links=links)
 
 
-def _share_away(run: RunFolder, graph: PartGraph, table: PriceTable, topology: Topology) -> float:
-    """Share of parts, in percent, that the best placement of a network moves from the origin."""
-    cluster = cluster_of(graph, table, MessageRoutes(topology, run.question.statistics))
-    placement = cluster.placement(decide(cluster.problem).solution.decisions)
-    staying = {part.name: topology.origin for part in graph.parts}
-    if placed_us(cluster, staying) <= placed_us(cluster, placement):
-        return 0.0
-    away = sum(node != topology.origin for node in placement.values())
-    return 100 * away / len(placement)
+def _away(nodes: Mapping[str, str], origin: str) -> str:
+    """Number of parts that are not on the first node, of all."""
+    return f"{sum(node != origin for node in nodes.values())} of {len(nodes)}"
 
 
 def _gates(run: RunFolder) -> list[Series]:

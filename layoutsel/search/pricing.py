@@ -14,7 +14,7 @@ COST = "cost"
 """Name of the choice of the source of prices."""
 
 
-def priced(run: RunFolder, say: Callable[[str], None]) -> PriceTable:
+def priced(run: RunFolder) -> PriceTable:
     """Price all parts of a search's space, if that was not done before.
 
     Raises
@@ -25,9 +25,7 @@ def priced(run: RunFolder, say: Callable[[str], None]) -> PriceTable:
     known = run.prices
     if known is not None:
         return known
-    signatures = list(signatures_of(run.question.space))
-    say(f"pricing {len(signatures)} parts of networks")
-    table = pricing_of(run)(signatures)
+    table = pricing_of(run)(signatures_of(run.question.space))
     run.keep_prices(table)
     return table
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from layoutsel import documents
 from layoutsel.documents.saved import Fault, SavedDocument, below
 from layoutsel.search.operations import NONE, OPERATIONS, SKIP, OperationShape, Shape, Stride
 from tvm_passes.errors import LayoutselError
@@ -40,9 +41,9 @@ class Cell:
     """Numbers of channels to choose from."""
     operations: tuple[str, ...]
     """Operations to choose from, names in :data:`~layoutsel.search.operations.OPERATIONS`."""
-    stride: Stride = (1, 1)
+    stride: Stride = field(default=(1, 1), metadata=documents.OPTIONAL)
     """Stride along height and width."""
-    nodes: int = 1
+    nodes: int = field(default=1, metadata=documents.OPTIONAL)
     """Number of nodes that are computed."""
 
     @property
@@ -82,10 +83,10 @@ class Cell:
             yield "$.stride", str(list(self.stride)), "two numbers from 1, for height and width"
         if self.nodes < 1:
             yield "$.nodes", str(self.nodes), "1 or more"
-        for field in ("channels", "operations"):
-            held = getattr(self, field)
+        for name in ("channels", "operations"):
+            held = getattr(self, name)
             if len(set(held)) < len(held):
-                yield f"$.{field}", str(list(held)), "each one once"
+                yield f"$.{name}", str(list(held)), "each one once"
 
 
 @dataclass(frozen=True, kw_only=True)

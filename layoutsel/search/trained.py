@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from layoutsel.search.networks import write_catalogue, write_network
+from layoutsel.search.networks import write_network
 from layoutsel.search.parts import PartGraph
 
 PartWeights = Mapping[str, tuple[np.ndarray, ...]]
@@ -15,7 +15,7 @@ PartWeights = Mapping[str, tuple[np.ndarray, ...]]
 
 
 def write_trained(graph: PartGraph, weights: PartWeights, name: str = "network") -> ModelProto:
-    """Write a network with its weights; the nodes of a part are called ``<part>/<node>``.
+    """Write a network with its weights.
 
     Parameters
     ----------
@@ -31,14 +31,9 @@ def write_trained(graph: PartGraph, weights: PartWeights, name: str = "network")
     for held, array in zip(model.graph.initializer, given, strict=True):
         assert tuple(held.dims) == array.shape, f"{held.name}: {held.dims} and {array.shape}"
         held.CopyFrom(numpy_helper.from_array(array.astype(np.float32), held.name))
-    nodes = iter(model.graph.node)
-    for part in graph.parts:
-        for _ in write_catalogue([part.signature]).graph.node:
-            node = next(nodes)
-            node.name = f"{part.name}/{node.name}"
     return model
 
 
 def part_of(node: str) -> str:
-    """Part that an ONNX node of :func:`write_trained` belongs to."""
+    """Part that an ONNX node of a network belongs to."""
     return node.partition("/")[0]

@@ -11,8 +11,9 @@ import pytest
 from joint_spaces import SIGNALS
 from test_search_deploying import question
 
+from layoutsel.search.fastest import only
 from layoutsel.search.front import FrontPoint, NoNetwork
-from layoutsel.search.joint.asking import AskedNetworks, only, spread
+from layoutsel.search.joint.asking import AskedNetworks, spread
 from layoutsel.search.joint.posterior import Posterior
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placing import cluster_of, placed_us

@@ -9,14 +9,15 @@ import numpy as np
 
 from layoutsel import documents
 from layoutsel.search.dominance import hypervolume, non_dominated
+from layoutsel.search.fastest import fastest
 from layoutsel.search.front import FrontPoint, NoNetwork, Scores
 from layoutsel.search.joint.posterior import Posterior
 from layoutsel.search.label_setting import front_of
 from layoutsel.search.placing import WORKS
 from layoutsel.search.prices import PriceTable
-from layoutsel.search.product_graph import ProductGraph, product_graph
+from layoutsel.search.product_graph import product_graph
 from layoutsel.search.run_folder import RunFolder, routes_of_question
-from layoutsel.search.space import Architecture, Space
+from layoutsel.search.space import Architecture
 
 ROUND = 8
 """Number of networks that are asked between two fits of the surrogate."""
@@ -48,9 +49,11 @@ class AskedNetworks:
         self.run, self.table = run, table
         self.space, self.settings = run.question.space, run.question.settings
         self.most_us = self.settings.get("max_us", np.inf)
-        self.graph = self._graph(self.space)
+        self._routes = routes_of_question(run.question)
+        self._work = WORKS[run.question.choices["objective"]]
+        self.graph = product_graph(self.space, table, self._routes, self._work)
         # The fastest network shows that the limits can be kept, before any training.
-        self.least_us = self._front(self.graph, Scores(single=()))[0].us
+        self.least_us = self._front(Scores(single=()))[0].us
         self.accuracies: dict[Architecture, float] = {}
         """Accuracy by network."""
         self._points: dict[Architecture, FrontPoint | None] = {}
@@ -134,7 +137,7 @@ class AskedNetworks:
         scores = [posterior.scores, *(posterior.draw(random) for _ in range(_DRAWS))]
         found: list[Architecture] = []
         for one in scores:
-            front = self._front(self.graph, one)
+            front = self._front(one)
             fresh = [
                 point
                 for point in front
@@ -150,36 +153,34 @@ class AskedNetworks:
         """Networks that were not asked before, and keep the limits."""
         found: list[Architecture] = []
         for _ in range(_ATTEMPTS):
-            network = self.space.draw(random)
+            if len(found) >= count:
+                break
+            network = self._drawn(random)
             is_new = network not in self.accuracies and network not in (*chosen, *found)
-            if len(found) < count and is_new and self.point(network) is not None:
+            if is_new and self.point(network) is not None:
                 found.append(network)
         return found
 
-    def _front(self, graph: ProductGraph, scores: Scores) -> tuple[FrontPoint, ...]:
-        return front_of(graph, scores, most_us=self.most_us).points
+    def _drawn(self, random: np.random.Generator) -> Architecture:
+        """Draw any network, or with a limit of time one of a front of random scores.
+
+        Few of all networks may keep a limit.
+        """
+        if np.isinf(self.most_us):
+            return self.space.draw(random)
+        sizes = [len(layer.choices) for layer in self.graph.layers[1:-1]]
+        scores = Scores(single=tuple(random.normal(size=size) for size in sizes))
+        front = self._front(scores)
+        return front[random.integers(len(front))].architecture
+
+    def _front(self, scores: Scores) -> tuple[FrontPoint, ...]:
+        return front_of(self.graph, scores, most_us=self.most_us).points
 
     def _fastest(self, network: Architecture) -> FrontPoint | None:
         try:
-            return self._front(self._graph(only(self.space, network)), Scores(single=()))[0]
+            return fastest(self.space, network, self.table, self._routes, self._work, self.most_us)
         except NoNetwork:
             return None
-
-    def _graph(self, space: Space) -> ProductGraph:
-        question = self.run.question
-        work = WORKS[question.choices["objective"]]
-        return product_graph(space, self.table, routes_of_question(question), work)
-
-
-def only(space: Space, network: Architecture) -> Space:
-    """Space of one network of another space, whose cells have one node each."""
-    cells = tuple(
-        replace(cell, channels=(channels,), operations=operations)
-        for cell, channels, operations in zip(
-            space.cells, network.channels, network.operations, strict=True
-        )
-    )
-    return replace(space, cells=cells)
 
 
 def spread(front: Sequence[FrontPoint], count: int) -> list[FrontPoint]:

@@ -65,7 +65,7 @@ def search_joint(
         If PyTorch is missing, or the training fails or takes too long.
     """
     question = run.question
-    asked = AskedNetworks(run, priced(run, say))
+    asked = AskedNetworks(run, priced(run))
     task = SharedTraining(
         space=question.space,
         schedule=TrainingSchedule(epochs=int(question.settings["epochs"])),
