@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxproces
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
-.PHONY: setup demo demo-cluster demo-exits test test-full lint format contribute bench clean
+.PHONY: setup demo demo-cluster demo-exits demo-search test test-full lint format contribute bench clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,11 @@ demo-cluster: setup
 demo-exits: setup
 	$(BIN)/python -m pip install --quiet --editable '.[train]'
 	$(BIN)/layoutsel exits demo
+
+# Networks that are searched together with their division over two nodes, trained here.
+demo-search: setup
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/layoutsel search demo
 
 # At most ten minutes on two cores with nothing else running.
 test: setup

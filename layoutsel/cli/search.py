@@ -7,8 +7,11 @@ from collections.abc import Callable
 import typer
 
 from layoutsel.cli import (
+    search_bench,
+    search_demo,
     search_deploy,
     search_joint,
+    search_offload,
     search_show,
 )
 from layoutsel.cli.guard import guarded
@@ -21,9 +24,12 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "offload": search_offload.offload,
     "joint": search_joint.joint,
     "show": search_show.show,
     "deploy": search_deploy.deploy,
+    "bench": search_bench.bench,
+    "demo": search_demo.demo,
 }
 """Functions of the commands, by name."""
 

@@ -15,6 +15,7 @@ from layoutsel.cli.cluster_nodes import (
     security_of,
 )
 from layoutsel.cli.options import CostOption
+from layoutsel.cli.search_options import say
 from layoutsel.report import terminal
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def deploy(
     found = measure(
         run,
         found,
-        terminal.show_text,
+        say,
         engine=engine,
         requests=requests,
         security=security_of(token_file, tls, insecure),

@@ -18,6 +18,7 @@ from layoutsel.cli.search_options import (
     TrainingLimitOption,
     TrainingThreadsOption,
     front_table,
+    say,
 )
 from layoutsel.report import terminal
 
@@ -106,8 +107,6 @@ def joint(
                 f"loss {report.loss:.3f}"
             )
 
-        found = search_joint(
-            run, terminal.show_text, progress=show, threads=threads, limit_s=limit_s
-        )
+        found = search_joint(run, say, progress=show, threads=threads, limit_s=limit_s)
     terminal.show(front_table(found))
     terminal.show_text(f"networks written to {output}; deploy one with 'layoutsel search deploy'")

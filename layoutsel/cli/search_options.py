@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layoutsel.report import terminal
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -63,17 +65,28 @@ TrainingLimitOption = Annotated[
 ]
 
 
+def say(text: str) -> None:
+    """Show a step of a search on standard error."""
+    terminal.note("search", text)
+
+
 def front_table(networks: Sequence[FoundNetwork]) -> Table:
-    """Table of found networks in order of their time."""
+    """Table of found networks in order of their time.
+
+    Numbers of networks that another one dominates on validation data are in parentheses.
+    """
     from layoutsel.report.plan_tables import milliseconds, new_table
     from layoutsel.search.found import TEST, TUNE
 
     columns = ("number", "validation", "test", "predicted", "measured", "sent", "runs of parts")
     table = new_table(*columns, right=columns[:-1])
+    best = 0.0
     for one in networks:
+        is_on_front = one.accuracies.get(TUNE, 1.0) > best
+        best = max(best, one.accuracies.get(TUNE, 0.0))
         measured = milliseconds(one.measured[-1].median_us) if one.measured else "-"
         table.add_row(
-            str(one.number),
+            str(one.number) if is_on_front else f"({one.number})",
             _percent(one, TUNE),
             _percent(one, TEST),
             milliseconds(one.predicted_us),
