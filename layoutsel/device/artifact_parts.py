@@ -114,8 +114,8 @@ def _parts(
     for index, entry in enumerate(header["weights"]):
         nbytes = nbytes_of(entry["shape"], entry["dtype"])
         yield "weight", f"{model} weight {index} {entry['shape']}", entry, nbytes
-    if "fallback" in header:
-        yield from _parts(header["fallback"], "its fallback's")
+    for name, other in _others(header):
+        yield from _parts(other, f"its {name}'s")
 
 
 _Problem = tuple[str, object, str]
@@ -138,10 +138,19 @@ def _problems(header: Mapping[str, Any], end: int, prefix: str = "$") -> Iterato
     library = header.get("library")
     if library and library["offset"] + library["bytes"] > end:
         yield f"{prefix}.library", library, f"a place within {end:,} bytes"
-    if "fallback" in header.get("fallback", ()):
-        yield f"{prefix}.fallback.fallback", "a model", "none: one model takes over"
-    elif "fallback" in header:
-        yield from _problems(header["fallback"], end, f"{prefix}.fallback")
+    for name, other in _others(header):
+        if further := next(_others(other), None):
+            yield f"{prefix}.{name}.{further[0]}", "a model", "none: the first model has all others"
+        else:
+            yield from _problems(other, end, f"{prefix}.{name}")
+
+
+def _others(header: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and header of each further model of an artifact."""
+    if "fallback" in header:
+        yield "fallback", header["fallback"]
+    for size, one in header.get("batches", {}).items():
+        yield f"batches.{size}", one
 
 
 def _is_count(value: object) -> bool:
@@ -197,6 +206,12 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_name, value))
 
 
+def _are_models(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        size.isdecimal() and int(size) > 1 and isinstance(one, dict) for size, one in value.items()
+    )
+
+
 _THREADS = f"a number of threads up to {_MOST_THREADS:,}"
 _NAMES = "a list of names"
 _DEVICES = f"devices among {', '.join(DEVICE_TYPES)}, with an index unless it is the first"
@@ -221,5 +236,6 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "units": (_are_names, _NAMES),
     "plan": (lambda value: isinstance(value, dict), "a plan"),
     "fallback": (lambda value: isinstance(value, dict), "a model's header"),
+    "batches": (_are_models, "models' headers by number of samples"),
 }
 """Check of the value and legal values, by key of a model's header."""

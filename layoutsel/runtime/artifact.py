@@ -5,9 +5,10 @@
     [ELF shared library] [padding] [weights, each aligned] [header, JSON] [footer]
 
 A loader of shared libraries ignores all data after the library, so TVM can load the file directly.
-Weights are mapped, not read: loading copies nothing, and several processes share one copy. A
-fallback model's library and weights follow the first model's weights. Its header is the entry
-``fallback`` of the first one.
+Weights are mapped, not read: loading copies nothing, and several processes share one copy. Other
+models follow the first model's weights: a fallback, whose header is the entry ``fallback`` of the
+first one, and models for several samples at once, whose headers by number of samples are the entry
+``batches``. Equal weights are stored once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,9 +67,16 @@ class Artifact:
     """Weights, mapped copy-on-write from the file."""
     fallback: Artifact | None = None
     """Model that takes over after a device failure; its library must be extracted first."""
+    batches: Mapping[int, Artifact] = field(default_factory=dict)
+    """Models for several samples at once, by number; their libraries must be extracted first."""
 
 
-def write(path: Path, model: ArtifactPart, fallback: ArtifactPart | None = None) -> None:
+def write(
+    path: Path,
+    model: ArtifactPart,
+    fallback: ArtifactPart | None = None,
+    batches: Mapping[int, ArtifactPart] | None = None,
+) -> None:
     """Write an artifact atomically.
 
     Parameters
@@ -79,6 +87,8 @@ def write(path: Path, model: ArtifactPart, fallback: ArtifactPart | None = None)
         The model.
     fallback
         Model of host units that takes over after a device failure.
+    batches
+        Models for several samples at once, by number.
 
     Raises
     ------
@@ -90,6 +100,10 @@ def write(path: Path, model: ArtifactPart, fallback: ArtifactPart | None = None)
         header = _append_part(file, model, written)
         if fallback is not None:
             header["fallback"] = _append_part(file, fallback, written)
+        if batches:
+            header["batches"] = {
+                str(size): _append_part(file, part, written) for size, part in batches.items()
+            }
         body = json.dumps(header).encode()
         offset = file.tell()
         file.write(body)
@@ -138,12 +152,26 @@ def read(path: Path) -> Artifact:
 def _part(path: Path, mapped: mmap.mmap, header: Mapping[str, Any]) -> Artifact:
     weights = tuple(_map(mapped, entry) for entry in header["weights"])
     other = header.get("fallback")
-    return Artifact(path, header, weights, _part(path, mapped, other) if other else None)
+    batches = header.get("batches", {})
+    return Artifact(
+        path,
+        header,
+        weights,
+        fallback=_part(path, mapped, other) if other else None,
+        batches={int(size): _part(path, mapped, one) for size, one in batches.items()},
+    )
 
 
 @contextmanager
-def extracted(part: Artifact) -> Iterator[Path]:
-    """Extract the library of a fallback to a temporary file, needed only while it is loaded.
+def extracted(part: Artifact, what: str = "its fallback") -> Iterator[Path]:
+    """Extract the library of another model to a temporary file, needed only while it is loaded.
+
+    Parameters
+    ----------
+    part
+        The model.
+    what
+        Its name in error messages.
 
     Raises
     ------
@@ -157,8 +185,7 @@ def extracted(part: Artifact) -> Iterator[Path]:
             code = file.read(place["bytes"])
         if zlib.crc32(code) != place["crc"]:
             raise ArtifactError(
-                f"{part.path} is damaged: the code of its fallback fails its checksum; "
-                "compile again"
+                f"{part.path} is damaged: the code of {what} fails its checksum; compile again"
             )
         with tempfile.NamedTemporaryFile(prefix="layoutsel-", suffix=SUFFIX) as library:
             library.write(code)
@@ -166,7 +193,7 @@ def extracted(part: Artifact) -> Iterator[Path]:
             yield Path(library.name)
     except OSError as error:
         raise ArtifactError(
-            f"cannot extract the fallback of {part.path}: {error.strerror}"
+            f"cannot extract the code of {what} from {part.path}: {error.strerror}"
         ) from error
 
 

@@ -62,6 +62,8 @@ class CompiledModel:
         Module that :meth:`save` exports if there is no `source`; `module` may be linked already.
     fallback
         Makes the model of host units that takes over after a device failure.
+    batches
+        Open the models of the same network for several samples at once, by number of samples.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class CompiledModel:
         source: Path | None = None,
         executable: Any = None,
         fallback: Callable[[], CompiledModel] | None = None,
+        batches: Mapping[int, Callable[[], CompiledModel]] | None = None,
     ) -> None:
         self.header = header
         self.inputs = tuple(Signature.read(entry) for entry in header["inputs"])
@@ -86,6 +89,8 @@ class CompiledModel:
         self._module = module
         self._executable = module if executable is None else executable
         self._fallback = fallback
+        self._openers = batches or {}
+        self._batches: Mapping[int, CompiledModel] | None = None
         self._successor: CompiledModel | None = None
         self._arrays = tuple(weights)
         self._devices = devices_of(header)
@@ -225,6 +230,18 @@ class CompiledModel:
         self._fallback = lambda: other
         self.header["fallback"] = other.header
 
+    @property
+    def batches(self) -> Mapping[int, CompiledModel]:
+        """Models for several samples at once, by number of samples; opened on first use."""
+        if self._batches is None:
+            self._batches = {size: opened() for size, opened in self._openers.items()}
+        return self._batches
+
+    def batch_with(self, batches: Mapping[int, CompiledModel]) -> None:
+        """Set the models for several samples at once, by number of samples; saved with this one."""
+        self._batches = batches
+        self.header["batches"] = {str(size): one.header for size, one in batches.items()}
+
     def bind(self, /, *arguments: np.ndarray, **named: np.ndarray) -> list[np.ndarray]:
         """Check inputs, order them as the model does, and make them contiguous."""
         return bind(self.inputs, arguments, named)
@@ -314,7 +331,11 @@ class CompiledModel:
             fallback = None
             if self._fallback is not None:
                 fallback = self._fallback()._exported(Path(folder) / "fallback.so")
-            artifact.write(path, model, fallback)
+            batches = {
+                size: one._exported(Path(folder) / f"batch{size}.so")
+                for size, one in self.batches.items()
+            }
+            artifact.write(path, model, fallback, batches)
         return path
 
     def _exported(self, library: Path) -> artifact.ArtifactPart:

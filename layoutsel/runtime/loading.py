@@ -67,7 +67,7 @@ def load(path: str | Path, *, fallback: str | None = None, verify: bool = False)
             raise
         what = error.what if isinstance(error, DeviceError) else str(error)
         logger.warning("%s; the fallback model of host units is loaded instead", what)
-        return _opened_fallback(path, opened.fallback)
+        return _opened_other(path, opened.fallback)
 
 
 def check_whole(path: Path) -> Verified:
@@ -92,12 +92,18 @@ def _opened(path: Path, opened: Artifact, library: Path) -> CompiledModel:
     onednn.available()  # kernels look up its thread pool when they are loaded
     module = load_library(library, devices_of(header))
     other = opened.fallback
-    fallback = partial(_opened_fallback, path, other) if other is not None else None
-    return CompiledModel(module, opened.weights, dict(header), path, fallback=fallback)
+    fallback = partial(_opened_other, path, other) if other is not None else None
+    batches = {
+        size: partial(_opened_other, path, one, f"its batches of {size}")
+        for size, one in opened.batches.items()
+    }
+    return CompiledModel(
+        module, opened.weights, dict(header), path, fallback=fallback, batches=batches
+    )
 
 
-def _opened_fallback(path: Path, opened: Artifact) -> CompiledModel:
-    with extracted(opened) as library:
+def _opened_other(path: Path, opened: Artifact, what: str = "its fallback") -> CompiledModel:
+    with extracted(opened, what) as library:
         return _opened(path, opened, library)
 
 
