@@ -30,6 +30,7 @@ __all__ = [
     "InvalidShape",
     "LayoutselError",
     "ModelTooLarge",
+    "NoBatches",
     "RunTimeout",
     "UnitUnavailable",
     "UnsupportedModel",
@@ -51,6 +52,10 @@ class InvalidShape(LayoutselError):
 
 class InputError(LayoutselError):
     """An input with the wrong name, shape, element type or index values for the model."""
+
+
+class NoBatches(LayoutselError):
+    """A network that cannot take several samples at once."""
 
 
 class ForkedError(LayoutselError):

@@ -1,18 +1,20 @@
-"""A multi-exit network under random arrivals, against its exits in sequence and its trunk alone.
+"""A multi-exit network under random arrivals: one by one and in batches, against its trunk alone.
 
 ``PYTHONPATH=bench python -m exits.serving net.exits.so test.npz --json bench/results/exits_serving.json``: requests arrive
-by a Poisson process at shares of the rate that the trunk alone sustains, one arrangement after the other in each round.
-Latencies count from the arrival, so that a late start is part of them. At these rates every arrangement that keeps up has
-the throughput of the arrivals; the largest one is measured with a full queue.
+by a Poisson process at shares of the rate that the trunk alone sustains, and at shares of the rate that the exits sustain
+one by one. All contenders get the same arrivals, one after the other in each round. Latencies count from the arrival, so
+that a late start is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the
+largest one is measured with a full queue, beside calls of the network without a server, and with the processor time per
+request of both.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,33 +23,74 @@ from layoutsel.device.machine import this_machine
 from layoutsel.exits.comparing import ALONE, CHOSEN, contenders
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.samples import Samples, read_samples
-from layoutsel.exits.server import ExitServer
+from layoutsel.exits.server import QUEUE, ExitServer
 
 SHARES = (0.3, 0.5, 0.7, 0.9)
-"""Arrivals as shares of the throughput of the trunk alone."""
+"""Arrivals as shares of a rate that is sustained."""
 ROUNDS = 3
 LIMIT_S = 60.0
 
 
-def full_hz(model: ExitModel, samples: Samples, requests: int) -> float:
-    """Answers per second while the queue is never empty."""
+class Contender(NamedTuple):
+    """An arrangement, and the largest number of requests at once."""
+
+    name: str
+    model: ExitModel
+    batch: int
+
+
+class Full(NamedTuple):
+    """Figures with requests that never wait for their arrival."""
+
+    hz: float
+    processor_us: float
+
+
+def contending(models: Mapping[str, ExitModel]) -> Iterator[Contender]:
+    """Yield every arrangement one by one, and in batches if it was compiled for them."""
+    for name, model in models.items():
+        yield Contender(name, model, 1)
+        batches = model.batches(model.arrangement) if isinstance(model, ExitModel) else None
+        if batches is not None:
+            yield Contender(f"{name}, batches", model, batches.most)
+
+
+def called(model: ExitModel, samples: Samples, requests: int) -> Full:
+    """Answers by calls, one after the other."""
     count = len(samples.inputs)
-    with ExitServer(model) as server:
-        start = time.perf_counter()
+    start_s, processor_s = time.perf_counter(), time.process_time()
+    for number in range(requests):
+        model(*samples.inputs[number % count])
+    return _full(start_s, processor_s, requests)
+
+
+def streamed(one: Contender, samples: Samples, requests: int) -> Full:
+    """Answers while the queue of a server is never empty."""
+    count = len(samples.inputs)
+    with ExitServer(one.model, queue=max(QUEUE, 4 * one.batch), batch=one.batch) as server:
+        start_s, processor_s = time.perf_counter(), time.process_time()
         for _ in server.stream(samples.inputs[n % count] for n in range(requests)):
             pass
-        return requests / (time.perf_counter() - start)
+        return _full(start_s, processor_s, requests)
 
 
-def served(model: ExitModel, samples: Samples, gaps_s: np.ndarray) -> tuple[np.ndarray, float]:
+def _full(start_s: float, processor_s: float, requests: int) -> Full:
+    return Full(
+        requests / (time.perf_counter() - start_s),
+        1e6 * (time.process_time() - processor_s) / requests,
+    )
+
+
+def served(one: Contender, samples: Samples, gaps_s: np.ndarray) -> tuple[np.ndarray, float]:
     """Latencies of requests that arrive after these gaps, microseconds, and answers per second."""
     ends = np.zeros(len(gaps_s))
-    with ExitServer(model, queue=len(gaps_s)) as server:
+    with ExitServer(one.model, queue=len(gaps_s), batch=one.batch) as server:
         begin = time.perf_counter() + 0.01
         arrivals = begin + np.cumsum(gaps_s)
         futures = []
-        for number, arrival in enumerate(arrivals):
-            time.sleep(max(0.0, arrival - time.perf_counter()))
+        for number, arrival in enumerate(arrivals.tolist()):
+            if (left := arrival - time.perf_counter()) > 0:
+                time.sleep(left)
             future = server.submit(samples.inputs[number % len(samples.inputs)])
             future.add_done_callback(
                 lambda _, number=number: ends.__setitem__(number, time.perf_counter())
@@ -61,35 +104,50 @@ def served(model: ExitModel, samples: Samples, gaps_s: np.ndarray) -> tuple[np.n
 def rows_of(
     models: Mapping[str, ExitModel], samples: Samples, requests: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Figures of all arrangements at all rates; each round has the same arrivals for all of them."""
+    """Figures of all contenders at all rates; each round has the same arrivals for all of them."""
     generator = np.random.default_rng(seed)
-    full: dict[str, list[float]] = {name: [] for name in models}
+    every = list(contending(models))
+    direct: dict[str, list[Full]] = {name: [] for name in models}
+    full: dict[str, list[Full]] = {one.name: [] for one in every}
     for _ in range(ROUNDS):
         for name, model in models.items():
-            full[name].append(full_hz(model, samples, requests))
-    base_hz = float(np.median(full[ALONE if ALONE in full else CHOSEN]))
+            direct[name].append(called(model, samples, requests))
+        for one in every:
+            full[one.name].append(streamed(one, samples, requests))
+    medians = {name: Full(*np.median(found, axis=0).tolist()) for name, found in full.items()}
     rows = []
-    for share in SHARES:
-        found: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in models}
-        for _ in range(ROUNDS):
-            gaps_s = generator.exponential(1 / (share * base_hz), requests)
-            for name, model in models.items():
-                found[name].append(served(model, samples, gaps_s))
-        for name, runs in found.items():
-            p99 = [float(np.percentile(times, 99)) for times, _ in runs]
-            rows.append(
-                {
-                    "arrangement": name,
-                    "utilisation": share,
-                    "arrivals_hz": share * base_hz,
-                    "throughput_hz": float(np.median([hz for _, hz in runs])),
-                    "full_hz": float(np.median(full[name])),
-                    "p50_us": float(np.median([np.median(times) for times, _ in runs])),
-                    "p99_us": float(np.median(p99)),
-                    "p99_spread_us": (max(p99) - min(p99)) / 2,
-                    "requests": requests * ROUNDS,
-                }
-            )
+    for base in (name for name in (ALONE, CHOSEN) if name in medians):
+        # A rate that the exits sustain is far beyond that of the trunk alone.
+        able = [one for one in every if base == ALONE or one.model is not models.get(ALONE)]
+        for share in SHARES:
+            rate_hz = share * medians[base].hz
+            found: dict[str, list[tuple[np.ndarray, float]]] = {one.name: [] for one in able}
+            for _ in range(ROUNDS):
+                gaps_s = generator.exponential(1 / rate_hz, requests)
+                for one in able:
+                    found[one.name].append(served(one, samples, gaps_s))
+            for one in able:
+                runs = found[one.name]
+                p99 = [float(np.percentile(times, 99)) for times, _ in runs]
+                of_calls = np.median(direct[one.name.partition(",")[0]], axis=0).tolist()
+                rows.append(
+                    {
+                        "arrangement": one.name,
+                        "batch": one.batch,
+                        "utilisation": share,
+                        "utilisation_of": base,
+                        "arrivals_hz": rate_hz,
+                        "throughput_hz": float(np.median([hz for _, hz in runs])),
+                        "full_hz": medians[one.name].hz,
+                        "full_processor_us": medians[one.name].processor_us,
+                        "calls_hz": of_calls[0],
+                        "calls_processor_us": of_calls[1],
+                        "p50_us": float(np.median([np.median(times) for times, _ in runs])),
+                        "p99_us": float(np.median(p99)),
+                        "p99_spread_us": (max(p99) - min(p99)) / 2,
+                        "requests": requests * ROUNDS,
+                    }
+                )
     return rows
 
 
@@ -98,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifact", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
     asked = parser.parse_args()
@@ -109,8 +167,10 @@ def main() -> None:
         rows = rows_of(models, samples, asked.requests, asked.seed)
     for row in rows:
         print(
-            f"{row['utilisation']:.1f} {row['arrangement']:18} {row['throughput_hz']:9.1f}/s of at "
-            f"most {row['full_hz']:9.1f}/s   p50 {row['p50_us']:9.1f} µs   p99 {row['p99_us']:9.1f} µs"
+            f"{row['utilisation']:.1f} of {row['utilisation_of']:12} {row['arrangement']:28} "
+            f"{row['throughput_hz']:9.1f}/s of {row['full_hz']:9.1f}/s (calls {row['calls_hz']:9.1f}/s), processor "
+            f"{row['full_processor_us']:7.1f} µs (calls {row['calls_processor_us']:7.1f})   "
+            f"p50 {row['p50_us']:9.1f} µs   p99 {row['p99_us']:9.1f} µs"
         )
     save(asked.json, [{**row, "machine": this_machine().fingerprint} for row in rows])
 

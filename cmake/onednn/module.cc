@@ -11,6 +11,7 @@
 #include "cancellation.h"
 #include "chain.h"
 #include "exit_chain.h"
+#include "exit_segment.h"
 #include "partition.h"
 #include "recording.h"
 #include "threads.h"
@@ -120,6 +121,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.chain", RunChain)
       .def("layoutsel.repeated_runs", RepeatedRuns)
       .def("layoutsel.exit_chain", ExitChain)
+      .def("layoutsel.exit_segment", ExitSegment)
+      .def("layoutsel.copy_rows", CopyRows)
       .def("layoutsel.cancelling_instrument", Instrument)
       .def("layoutsel.recording_instrument", Recording::Instrument)
       .def("layoutsel.set_num_threads", SetNumThreads)

@@ -15,6 +15,7 @@ from layoutsel.report import terminal
 from tvm_passes.errors import LayoutselError
 
 if TYPE_CHECKING:
+    from layoutsel.exits.batch_times import BatchTimes
     from layoutsel.exits.exit_plan import ExitPlan, OtherArrangement
     from layoutsel.exits.load_table import LoadTable
 
@@ -63,7 +64,7 @@ def explain(
     if forced is not None and load is not None:
         raise LayoutselError("--forced and --load: expected one of them")
     busy = None if load is None else parse_load(load)
-    made, table = load_plan(file)
+    made, table, times = load_plan(file)
     if svg is not None:
         from layoutsel.exits.exit_gantt import predicted_requests, write_exit_gantt
 
@@ -74,25 +75,30 @@ def explain(
     elif forced is not None:
         show_forced(made, forced, json=json)
     else:
-        show_all(made, table, json=json)
+        show_all(made, table, times, json=json)
     if svg is not None and not json:
         terminal.show_text(f"chart written to {svg}")
 
 
-def show_all(plan: ExitPlan, table: LoadTable | None, *, json: bool) -> None:
-    """Print a plan, and its table of arrangements by load, if any."""
+def show_all(
+    plan: ExitPlan, table: LoadTable | None, times: BatchTimes | None, *, json: bool
+) -> None:
+    """Print a plan, its table of arrangements by load, and its batches, if any."""
     if json:
         from layoutsel import documents
 
-        by_load = {} if table is None else {"by_load": documents.to_json(table)}
-        terminal.show_json({**documents.to_json(plan), **by_load})
+        others = {"by_load": table, "batches": times}
+        found = {name: documents.to_json(one) for name, one in others.items() if one is not None}
+        terminal.show_json({**documents.to_json(plan), **found})
         return
-    from layoutsel.exits.explain import explanation
+    from layoutsel.exits.explain import batch_line, explanation
     from layoutsel.exits.explain_loads import loads_explanation
 
     terminal.show(*explanation(plan))
     if table is not None:
         terminal.show("", *loads_explanation(table, plan.exits))
+    if times is not None:
+        terminal.show("", batch_line(times))
 
 
 def show_forced(plan: ExitPlan, stage: str, *, json: bool) -> None:
@@ -141,8 +147,8 @@ def parse_load(text: str) -> float:
     return busy
 
 
-def load_plan(file: Path) -> tuple[ExitPlan, LoadTable | None]:
-    """Read the exit plan of a plan file or of an artifact, with its table by load, if any.
+def load_plan(file: Path) -> tuple[ExitPlan, LoadTable | None, BatchTimes | None]:
+    """Read the exit plan of a plan file or of an artifact, with its table by load and its batches.
 
     Raises
     ------
@@ -153,12 +159,13 @@ def load_plan(file: Path) -> tuple[ExitPlan, LoadTable | None]:
 
     header = header_of(file)
     if header is None:
-        return ExitPlan.load(file), None
+        return ExitPlan.load(file), None, None
+    from layoutsel.exits.batch_times import times_in
     from layoutsel.exits.building import plan_in
     from layoutsel.exits.load_aware_building import table_in
 
     plan = plan_in(header, str(file))
-    return plan, table_in(header, plan, str(file))
+    return plan, table_in(header, plan, str(file)), times_in(header, str(file))
 
 
 def others_of(plan: ExitPlan, stage: str) -> tuple[OtherArrangement, ...]:

@@ -103,6 +103,16 @@ def compile_network(
             show_default="as often as the certificate allows losses",
         ),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch",
+            min=1,
+            metavar="N",
+            help="Largest number of requests that a server answers at once. Code for 2, 4, … is "
+            "added as far as it pays.",
+        ),
+    ] = 1,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the results with ONNX Runtime.")
     ] = True,
@@ -122,7 +132,13 @@ def compile_network(
     from layoutsel.exits.exit_plan import ExitPlan
 
     planned = ExitPlan.load(plan)
-    options: dict[str, Any] = {"race_s": race_s, "verify": verify, "logs": logs, "limits": limits}
+    options: dict[str, Any] = {
+        "race_s": race_s,
+        "batch": batch,
+        "verify": verify,
+        "logs": logs,
+        "limits": limits,
+    }
     with activity() as shown:
         network = network_of(shown, model, spec, shape, allow_external_links, limits)
         from layoutsel.exits.matrix import ExitMatrix
@@ -145,21 +161,25 @@ def compile_network(
 def _show_compiled(compiled: CompiledModel, output: Path, *, json: bool) -> None:
     """Print what was measured and kept, and the checks."""
     from layoutsel.cli.exits_explain import show_all
+    from layoutsel.exits.batch_times import times_in
     from layoutsel.exits.building import plan_in
-    from layoutsel.exits.explain import race_line, summary
+    from layoutsel.exits.explain import batch_line, race_line, summary
     from layoutsel.exits.explain_loads import loads_explanation
     from layoutsel.exits.load_aware_building import table_in
 
     kept = plan_in(compiled.header, str(output))
     table = table_in(compiled.header, kept, str(output))
+    times = times_in(compiled.header, str(output))
     if json:
-        show_all(kept, table, json=True)
+        show_all(kept, table, times, json=True)
         return
     terminal.show(*summary(kept), "")
     if kept.race is not None:
         terminal.show(race_line(kept, kept.race))
     if table is not None:
         terminal.show(*loads_explanation(table, kept.exits))
+    if times is not None:
+        terminal.show(batch_line(times))
     checks = compiled.checks
     if checks:
         worst = max(checks, key=lambda check: float(check["rel_l2_err"]))

@@ -11,6 +11,7 @@ from typing import Any
 import layoutsel
 from layoutsel import documents
 from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.batch_building import add_batches
 from layoutsel.exits.costs import PricedExits, priced
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
@@ -80,6 +81,7 @@ def build(
     *,
     race_s: float = RACE_S,
     limit_s: float = LIMIT_S,
+    batch: int = 1,
     **options: Any,
 ) -> ExitModel:
     """Compile a network as planned, unless the trunk alone or all exits in sequence are faster.
@@ -99,6 +101,8 @@ def build(
         Time limit of the measurement, seconds; 0 to build as planned without it.
     limit_s
         Time limit of a request on a worker, seconds.
+    batch
+        Largest number of requests that a server may answer at once, if that pays.
     **options
         Options of :func:`layoutsel.compile_plan`.
 
@@ -106,6 +110,8 @@ def build(
     ------
     PlanMismatch
         If the plan is of another network.
+    NoBatches
+        If `batch` is above 1, and the network or the arrangement takes no batches.
     LayoutselError
         If a plan cannot be built.
     """
@@ -143,6 +149,8 @@ def build(
         race=_race_of(times, best) if times else None,
     )
     chosen.compiled.header[HEADER] = documents.to_json(kept)
+    if batch > 1:
+        add_batches(chosen, network, found, kept, batch, **options)
     return chosen
 
 

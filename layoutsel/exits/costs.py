@@ -80,7 +80,7 @@ def priced(network: ExitNetwork, *, threads: int | None = None, **options: Any) 
     plans = {count: layoutsel.plan(scored, threads=count, **options) for count in counts}
     first = plans[counts[0]]
     division = divide(first.reads, first.results, len(network.names))
-    times = {count: _times_us(plan) for count, plan in plans.items()}
+    times = {count: subgraph_times_us(plan) for count, plan in plans.items()}
     if different := [n for n, found in times.items() if found.keys() != times[counts[0]].keys()]:
         raise LayoutselError(
             f"{network.name}: the plan for {different[0]} threads has other sub-graphs than that "
@@ -101,7 +101,7 @@ def priced(network: ExitNetwork, *, threads: int | None = None, **options: Any) 
     return PricedExits(plans=plans, division=division, costs=costs)
 
 
-def _times_us(plan: Plan) -> dict[SubgraphId, float]:
+def subgraph_times_us(plan: Plan) -> dict[SubgraphId, float]:
     """Time of each sub-graph with the boundaries in front of it, microseconds.
 
     A boundary to an output of the model is charged to its producer.

@@ -15,6 +15,7 @@ import numpy as np
 from layoutsel.core.closing import Closing
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
+from layoutsel.exits.batching import ExitBatches
 from layoutsel.exits.chained_answers import ChainedAnswers
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.model_checks import check_parts
@@ -23,6 +24,7 @@ from layoutsel.exits.request import ExitRequest
 from layoutsel.exits.runner_pool import RunnerPool
 from layoutsel.exits.stage_runs import StageRun
 from layoutsel.exits.verdict import AnswerRule
+from layoutsel.exits.waiting import WaitingRequest, answer_singly
 from layoutsel.runtime.arrays import to_array, to_tensor
 from layoutsel.runtime.binding import bind
 from layoutsel.runtime.compiled import CompiledModel
@@ -105,6 +107,7 @@ class ExitModel(Closing):
             self.exits,
             {one: chain for one in every if (chain := self._pool.chain(one))},
         )
+        self._every = tuple(every)
         inputs = random_inputs(compiled.inputs)
         # Prepares primitives and memory of all stages.
         for one, self.from_last in itertools.product(every, (True, False) if others else (False,)):
@@ -182,6 +185,55 @@ class ExitModel(Closing):
         if deadline_s == math.inf:
             return self._answer(self._rule, arguments, named, arrangement)
         return self._answers(self._rule, arguments, named, arrangement, deadline_s=deadline_s)[1]
+
+    def prepare_batches(self) -> int:
+        """Prepare the code for several requests at once; returns the largest number of them.
+
+        It is 1 if the network was compiled without batches, or no arrangement is that of a single
+        worker.
+        """
+        found = map(self.batches, self._every)
+        return max((one.most for one in found if one is not None), default=1)
+
+    def count_at_once(self, waiting: int, arrangement: Arrangement | None = None) -> int:
+        """Number of requests to give to :meth:`answer_all` when so many wait."""
+        batches = self.batches(arrangement or self.arrangement)
+        return 1 if batches is None else batches.count(waiting)
+
+    def batches(self, arrangement: Arrangement) -> ExitBatches | None:
+        """Return what answers several requests at once on an arrangement; None if nothing does."""
+        return self._pool.batches(arrangement, self.exits)
+
+    def batch_with(self, models: Mapping[int, CompiledModel]) -> None:
+        """Set the models for several samples at once, by number; they are saved with this one."""
+        self.compiled.batch_with(models)
+        self._pool.forget_batches()
+
+    def answer_all(
+        self, requests: Sequence[WaitingRequest], arrangement: Arrangement | None = None
+    ) -> None:
+        """Answer requests, as a batch if the network was compiled for batches.
+
+        Each of them has the answer that it has alone, as soon as one of its exits is sure. A single
+        one takes the way of a call.
+
+        Parameters
+        ----------
+        requests
+            At most :meth:`prepare_batches` requests.
+        arrangement
+            One of those that the model was made with; :attr:`arrangement` if None.
+        """
+        chosen = arrangement or self.arrangement
+        batches = self.batches(chosen) if len(requests) > 1 else None
+        if batches is None or self._pool.is_closed or self._pool.has_failed:
+            answer_singly(
+                requests, lambda one: self.on(chosen, one.arguments, one.named, one.deadline_s)
+            )
+            return
+        batches.answer(self._rule, requests)
+        if batches.has_nan:
+            self._warn_of_nan()
 
     def audited(
         self,

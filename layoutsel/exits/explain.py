@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.batch_times import BatchTimes
 from layoutsel.exits.exit_pins import OFF
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.latencies import OBJECTIVES, Latencies, LatencyModel
@@ -42,6 +43,12 @@ def race_line(plan: ExitPlan, race: ExitRace) -> str:
     """Line about the arrangements that a race measured, and the one that was kept."""
     times = ", ".join(f"{name} {milliseconds(us)}" for name, us in race.times_us.items())
     return f"measured in turns on this machine ({plan.objective}): {times}; kept: {race.kept}"
+
+
+def batch_line(times: BatchTimes) -> str:
+    """Line about the batches of a server, and their time per request."""
+    each = (f"{size} {times.batch_us(size) / size:,.1f} us" for size in times.sizes)
+    return f"time per request of a full batch, by its size: {', '.join(each)}"
 
 
 def reasons(plan: ExitPlan) -> Mapping[str, str]:

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 import numpy as np
 
 from layoutsel.core.closing import Closing
+from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.audit import ExitAudit
-from layoutsel.exits.controller import PlanController
+from layoutsel.exits.controller import Choice, PlanController
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.load_table import LoadTable
+from layoutsel.exits.waiting import WaitingRequest, answer_singly
 from layoutsel.runtime.compiled import CompiledModel
 
 
@@ -79,16 +81,9 @@ class LoadAwareModel(Closing):
         named: Mapping[str, np.ndarray],
     ) -> ExitAnswer:
         """Answer a request by a deadline, as :meth:`ExitModel.by` does."""
-        choice = self.controller.choice
-        if self.audit.is_at_risk:
-            choice = choice._replace(chosen=choice.off)
-        arrangement = self.table.arrangements[choice.chosen]
-        self.model.from_last = choice.from_last
-        if any(arrangement.branches) and self.audit.draws():
-            answer, seen = self.model.audited(arrangement, arguments, named, deadline_s)
-            if seen is not None:
-                self.audit.add(seen)
-            return answer
+        choice, arrangement = self._choose()
+        if self._audits(arrangement):
+            return self._audited(arrangement, arguments, named, deadline_s)
         with self._lock:
             others = self._active
             self._active += 1
@@ -99,6 +94,55 @@ class LoadAwareModel(Closing):
                 self._active -= 1
         if not others:  # the time of a request that waited for others tells nothing
             self.controller.report(choice, answer.us)
+        return answer
+
+    def prepare_batches(self) -> int:
+        """Prepare the code for several requests at once, as :meth:`ExitModel.prepare_batches`."""
+        return self.model.prepare_batches()
+
+    def count_at_once(self, waiting: int) -> int:
+        """Number of requests to give to :meth:`answer_all` when so many wait."""
+        return self.model.count_at_once(waiting, self._choose()[1])
+
+    def answer_all(self, requests: Sequence[WaitingRequest]) -> None:
+        """Answer requests, as :meth:`ExitModel.answer_all` does; audited ones run alone."""
+        if len(requests) == 1:
+            answer_singly(requests, lambda one: self.by(one.deadline_s, one.arguments, one.named))
+            return
+        _, arrangement = self._choose()
+        audited: list[WaitingRequest] = []
+        others: list[WaitingRequest] = []
+        for request in requests:
+            (audited if self._audits(arrangement) else others).append(request)
+        self.model.answer_all(others, arrangement)
+        answer_singly(
+            audited,
+            lambda one: self._audited(arrangement, one.arguments, one.named, one.deadline_s),
+        )
+
+    def _choose(self) -> tuple[Choice, Arrangement]:
+        """Choice for the load, or the trunk alone once the accuracy promise is at risk."""
+        choice = self.controller.choice
+        if self.audit.is_at_risk:
+            choice = choice._replace(chosen=choice.off)
+        self.model.from_last = choice.from_last
+        return choice, self.table.arrangements[choice.chosen]
+
+    def _audits(self, arrangement: Arrangement) -> bool:
+        """Decide whether a request on an arrangement is audited."""
+        return any(arrangement.branches) and self.audit.draws()
+
+    def _audited(
+        self,
+        arrangement: Arrangement,
+        arguments: Sequence[np.ndarray],
+        named: Mapping[str, np.ndarray],
+        deadline_s: float,
+    ) -> ExitAnswer:
+        """Answer a request after all its exits have run, and pass them on to the audit."""
+        answer, seen = self.model.audited(arrangement, arguments, named, deadline_s)
+        if seen is not None:
+            self.audit.add(seen)
         return answer
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import LoadMonitor
 from layoutsel.errors import LayoutselError
 from layoutsel.exits.audit import ERROR, SHARE, ExitAudit, allowed_disagreement
+from layoutsel.exits.batch_building import add_batches
 from layoutsel.exits.building import (
     HEADER,
     RACE_S,
@@ -86,6 +87,7 @@ def build_for_loads(
     *,
     seen: ExitMatrix | None = None,
     race_s: float = RACE_S,
+    batch: int = 1,
     **options: Any,
 ) -> CompiledModel:
     """Compile a network once for all arrangements of a table, and measure each of them.
@@ -107,6 +109,8 @@ def build_for_loads(
         Observations of the calibration, for the audit's expectation.
     race_s
         Time limit of the measurement, seconds; 0 to trust the predictions.
+    batch
+        Largest number of requests that a server may answer at once, if that pays.
     **options
         Options of :func:`layoutsel.compile_plan`.
 
@@ -114,6 +118,8 @@ def build_for_loads(
     ------
     PlanMismatch
         If the plan is of another network.
+    NoBatches
+        If `batch` is above 1, and the network or the arrangement takes no batches.
     LayoutselError
         If the plan cannot be built.
     """
@@ -128,6 +134,11 @@ def build_for_loads(
         TABLE: documents.to_json(table),
         ALLOWED: allowed_disagreement(plan.policy, seen),
     }
+    if batch > 1:
+        # More threads would be those that another process may need.
+        own = replace(found, plans={compiled.threads: found.plans[compiled.threads]})
+        with model_of(compiled, plan) as model:
+            add_batches(model, network, own, plan, batch, **options)
     return compiled
 
 

@@ -12,6 +12,8 @@ from layoutsel.device.threads import available_cores
 from layoutsel.device.turns import Turn
 from layoutsel.errors import DeadlineMissed, WorkerClosed
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
+from layoutsel.exits.batch_times import times_in
+from layoutsel.exits.batching import ExitBatches
 from layoutsel.exits.exit_chain import ExitChain
 from layoutsel.exits.lanes import lanes_of
 from layoutsel.exits.request import ExitRequest, Tensor
@@ -49,6 +51,7 @@ class RunnerPool:
         """True to give the last cores to the trunk's worker, and earlier ones to the others."""
         self._runners: dict[tuple[Arrangement, bool], Runner] = {}
         self._callers: dict[int, StageCaller] = {}
+        self._batches: dict[Arrangement, ExitBatches | None] = {}
         self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
         self._turn = Turn("began a request", FORK_WAITS_S)
         self.has_failed = False
@@ -98,6 +101,40 @@ class RunnerPool:
         """Return what answers requests on an arrangement of one worker in one call, if possible."""
         runner = self.runner(arrangement)
         return runner.chain if isinstance(runner, RunHere) else None
+
+    def batches(self, arrangement: Arrangement, exits: Sequence[str]) -> ExitBatches | None:
+        """Return what answers several requests at once on an arrangement, if it can be batched.
+
+        Parameters
+        ----------
+        arrangement
+            Workers of trunk and branches.
+        exits
+            Names of the exits.
+        """
+        if arrangement not in self._batches:
+            can = self._compiled.batches and not arrangement.is_beside
+            found = self._batches_on(arrangement, exits) if can else None
+            self._batches[arrangement] = found
+        return self._batches[arrangement]
+
+    def _batches_on(self, arrangement: Arrangement, exits: Sequence[str]) -> ExitBatches:
+        """Make what answers several requests at once on an arrangement of one worker."""
+        models = dict(self._compiled.batches)
+        own = self._compiled.threads
+        if all(model.threads == own for model in models.values()):
+            models[1] = self._compiled
+        times = times_in(self._compiled.header, "the compiled network")
+        threads = self._kinds[arrangement.trunk].threads
+        if times is not None and threads == own:
+            threads = times.threads
+        lanes = lanes_of(models[min(models)].stages, self._exits, arrangement)
+        counts = times.counts() if times else ()
+        return ExitBatches(models, self._compiled.inputs, lanes, exits, threads, counts)
+
+    def forget_batches(self) -> None:
+        """Make what answers several requests at once again on its next use."""
+        self._batches.clear()
 
     def caller(self, arrangement: Arrangement) -> StageCaller:
         """Return what runs the stages of an arrangement's trunk on the calling thread."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
+import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from concurrent.futures import Future
+from functools import partial
+from queue import Empty, SimpleQueue
 
 from layoutsel.core.closing import Closing
 from layoutsel.errors import DeadlineMissed, LayoutselError, RunTimeout, WorkerClosed
+from layoutsel.exits.dispatcher import Dispatcher
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.load_aware import LoadAwareModel
 from layoutsel.exits.server_statistics import ServerRecord, ServerStatistics
-from layoutsel.runtime.streams import Request, in_order, inputs_of
+from layoutsel.exits.waiting import FutureRequest, StreamRequest
+from layoutsel.runtime.streams import Request
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,10 @@ LIMIT_S = 60.0
 
 class ExitServer(Closing):
     """Answers requests of several threads in the order of their arrival; a context manager.
+
+    Requests that wait when a worker becomes free are answered as one batch, if the network was
+    compiled for batches and one worker runs all of its exits. At each exit, the sure samples are
+    answered, and the rest goes on as a smaller batch. No request waits for others to arrive.
 
     With branches on other workers, two requests are in progress: each worker goes on to the next
     one as soon as it has ended or stopped the last one. Every request has a state of its own, so
@@ -43,10 +51,13 @@ class ExitServer(Closing):
         Default deadline of a request after its arrival, milliseconds; None for none. At the
         deadline, the best result so far answers.
 
+    batch
+        Largest number of requests to answer at once; that of the network if None.
+
     Raises
     ------
     LayoutselError
-        If the queue or the deadline is out of range.
+        If the queue, the deadline or the batch is out of range.
     """
 
     def __init__(
@@ -55,26 +66,32 @@ class ExitServer(Closing):
         *,
         queue: int = QUEUE,
         deadline_ms: float | None = None,
+        batch: int | None = None,
     ) -> None:
-        if queue < 1:
-            raise LayoutselError(f"server: got a queue of {queue} requests; expected at least 1")
+        for what, count in (("queue", queue), ("batch", 1 if batch is None else batch)):
+            if count < 1:
+                raise LayoutselError(
+                    f"server: got a {what} of {count} requests; expected 1 or more"
+                )
+        most = 1 if batch == 1 else min(model.prepare_batches(), batch or sys.maxsize)
         self.model = model
         """The network."""
-        self.places = queue + model.places
+        self.places = queue + max(model.places, most)
         """Largest number of requests that wait or are in progress."""
         self._deadline_ms = _checked(deadline_ms)
-        self._free = threading.Semaphore(self.places)
-        self._pool = ThreadPoolExecutor(model.places, "layoutsel-server")
-        self._open: set[Future[ExitAnswer]] = set()
+        # A queue of places takes a tenth of the time of a semaphore.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self.places):
+            self._free.put(None)
+        self._dispatcher = Dispatcher(model, most)
         self._record = ServerRecord()
-        self._is_closed = False
 
     def submit(self, request: Request, *, deadline_ms: float | None = None) -> Future[ExitAnswer]:
         """Queue a request; waits while there is no place.
 
         The future fails with :class:`DeadlineMissed` if there is no result at the deadline, and as
         a call of the model does. The time of its answer begins here. A future that is cancelled
-        before its request begins gives its place back.
+        gives its place back, and leaves its batch at the next exit.
 
         Parameters
         ----------
@@ -93,21 +110,11 @@ class ExitServer(Closing):
         WorkerClosed
             If the server is closed.
         """
-        start_s = time.perf_counter()
-        given_ms = self._deadline_ms if deadline_ms is None else _checked(deadline_ms)
-        deadline_s = start_s + 1e-3 * given_ms
-        self._take_place(min(LIMIT_S, 1e-3 * given_ms), deadline_s)
-        try:
-            self._check_open()
-            future = self._pool.submit(self._answer, request, start_s, deadline_s)
-        except BaseException as error:
-            self._free.release()
-            if isinstance(error, RuntimeError):  # closed by another thread since
-                raise self._closed() from None
-            raise
-        self._open.add(future)
-        future.add_done_callback(self._ended)
-        return future
+        start_s, deadline_s = self._take_place(deadline_ms)
+        waiting = FutureRequest(request, start_s, deadline_s, self._record)
+        waiting.future.add_done_callback(partial(_give_back, self._free))
+        self._dispatcher.put(waiting)
+        return waiting.future
 
     def stream(
         self, requests: Iterable[Request], *, deadline_ms: float | None = None
@@ -125,20 +132,26 @@ class ExitServer(Closing):
         deadline_ms
             Deadline of each request after its arrival, milliseconds, instead of the server's.
         """
-
-        def submit(request: Request) -> Future[ExitAnswer]:
-            try:
-                return self.submit(request, deadline_ms=deadline_ms)
-            except DeadlineMissed as error:
-                failed = Future[ExitAnswer]()
-                failed.set_exception(error)
-                return failed
-
-        for future in in_order(requests, submit, self.places):
-            try:
-                yield future.result(LIMIT_S)
-            except DeadlineMissed as error:
-                yield error
+        waiting: deque[StreamRequest] = deque()
+        try:
+            for request in requests:
+                try:
+                    waiting.append(self._streamed(request, deadline_ms))
+                except DeadlineMissed as error:
+                    while waiting:
+                        yield waiting.popleft().result(LIMIT_S)
+                    yield error
+                if len(waiting) >= self.places:
+                    # One switch of threads for half of the queue, while the other half is answered.
+                    waiting[self.places // 2].wait(LIMIT_S)
+                    yield waiting.popleft().result(LIMIT_S)
+                while waiting and waiting[0].has_ended:
+                    yield waiting.popleft().result(LIMIT_S)
+            while waiting:
+                yield waiting.popleft().result(LIMIT_S)
+        finally:
+            for one in waiting:
+                one.drop()
 
     def statistics(self) -> ServerStatistics:
         """Figures since the server was made."""
@@ -146,48 +159,41 @@ class ExitServer(Closing):
 
     def close(self) -> None:
         """Fail the requests that wait, and let those in progress end, for a limited time."""
-        self._is_closed = True
-        self._pool.shutdown(wait=False)
-        _, active = wait(list(self._open), LIMIT_S)
-        if active:
-            logger.warning("%d requests still run after %g s", len(active), LIMIT_S)
+        if active := self._dispatcher.close(LIMIT_S):
+            logger.warning("requests still run on %d threads after %g s", len(active), LIMIT_S)
 
-    def _take_place(self, limit_s: float, deadline_s: float) -> None:
-        self._check_open()
-        if self._free.acquire(timeout=limit_s):
-            return
-        if time.perf_counter() >= deadline_s:
-            self._record.missed()
+    def _streamed(self, request: Request, deadline_ms: float | None) -> StreamRequest:
+        """Queue a request of a stream."""
+        start_s, deadline_s = self._take_place(deadline_ms)
+        waiting = StreamRequest(request, start_s, deadline_s, self._record, self._free)
+        self._dispatcher.put(waiting)
+        return waiting
+
+    def _take_place(self, deadline_ms: float | None) -> tuple[float, float]:
+        """Wait for a place; returns arrival and deadline by the performance counter, seconds."""
+        start_s = time.perf_counter()
+        if self._dispatcher.is_closed:
+            raise WorkerClosed("the server is closed: make another one")
+        given_ms = self._deadline_ms if deadline_ms is None else _checked(deadline_ms)
+        deadline_s = start_s + 1e-3 * given_ms
+        limit_s = min(LIMIT_S, 1e-3 * given_ms)
+        try:
+            self._free.get(timeout=limit_s)
+        except Empty:
+            if time.perf_counter() < deadline_s:
+                raise RunTimeout(
+                    f"all {self.places} places of the server were taken for {limit_s:g} s"
+                ) from None
+            self._record.failed(is_missed=True)
             raise DeadlineMissed(
                 f"all {self.places} places of the server were taken until the deadline of a request"
-            )
-        raise RunTimeout(f"all {self.places} places of the server were taken for {limit_s:g} s")
+            ) from None
+        return start_s, deadline_s
 
-    def _answer(self, request: Request, start_s: float, deadline_s: float) -> ExitAnswer:
-        self._check_open()
-        try:
-            answer = self.model.by(deadline_s, *inputs_of(request))
-        except DeadlineMissed:
-            self._record.missed()
-            raise
-        except BaseException:
-            self._record.failed()
-            raise
-        now_s = time.perf_counter()
-        answer = replace(answer, us=1e6 * (now_s - start_s))
-        self._record.answered(answer, is_late=now_s > deadline_s)
-        return answer
 
-    def _ended(self, future: Future[ExitAnswer]) -> None:
-        self._open.discard(future)
-        self._free.release()
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise self._closed()
-
-    def _closed(self) -> WorkerClosed:
-        return WorkerClosed("the server is closed: make another one")
+def _give_back(free: SimpleQueue[None], _future: Future[ExitAnswer]) -> None:
+    """Give the place of a request back."""
+    free.put(None)
 
 
 def _checked(deadline_ms: float | None) -> float:

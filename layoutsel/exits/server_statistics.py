@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from layoutsel.exits.latencies import OBJECTIVES
 
 _KEPT = 10_000
 """Number of latencies that are kept, the last ones."""
+_NEW = 64
+"""Number of answers that are counted at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,32 +50,25 @@ class ServerRecord:
         self._exits: Counter[str] = Counter()
         self._latencies_us: deque[float] = deque(maxlen=_KEPT)
         self._first_s = self._last_s = 0.0
+        # Appending takes no lock, and a tenth of the time of counting.
+        self._new: deque[tuple[float, ExitAnswer, bool]] = deque()
 
-    def answered(self, answer: ExitAnswer, *, is_late: bool) -> None:
-        """Count an answer."""
-        with self._turn:
-            self._last_s = time.perf_counter()
-            if not self._counts["answered"]:
-                self._first_s = self._last_s
-            self._counts["answered"] += 1
-            self._counts["late"] += is_late
-            self._counts["at_deadline"] += answer.at_deadline
-            self._exits[answer.exit] += 1
-            self._latencies_us.append(answer.us)
+    def answered(self, now_s: float, answer: ExitAnswer, *, is_late: bool) -> None:
+        """Count an answer at a time of the performance counter, seconds."""
+        self._new.append((now_s, answer, is_late))
+        if len(self._new) >= _NEW:
+            with self._turn:
+                self._count()
 
-    def missed(self) -> None:
-        """Count a request without a result at its deadline."""
+    def failed(self, *, is_missed: bool) -> None:
+        """Count a request without a result at its deadline, or one that failed otherwise."""
         with self._turn:
-            self._counts["missed"] += 1
-
-    def failed(self) -> None:
-        """Count a request that failed for another reason."""
-        with self._turn:
-            self._counts["failed"] += 1
+            self._counts["missed" if is_missed else "failed"] += 1
 
     def statistics(self) -> ServerStatistics:
         """Figures so far."""
         with self._turn:
+            self._count()
             counts, exits = self._counts.copy(), self._exits.copy()
             times_us = np.array(self._latencies_us)
             between_s = self._last_s - self._first_s
@@ -92,3 +86,15 @@ class ServerRecord:
             else {},
             shares={name: count / answered for name, count in exits.items()},
         )
+
+    def _count(self) -> None:
+        """Take the new answers; the caller has the lock."""
+        while self._new:
+            now_s, answer, is_late = self._new.popleft()
+            self._first_s = self._first_s or now_s
+            self._last_s = max(self._last_s, now_s)
+            self._counts["answered"] += 1
+            self._counts["late"] += is_late
+            self._counts["at_deadline"] += answer.at_deadline
+            self._exits[answer.exit] += 1
+            self._latencies_us.append(answer.us)

@@ -79,6 +79,12 @@ def requests_to(worker: str, costs: ExitCosts) -> Iterator[AskedExit]:
                 yield one
 
 
+def stage_costs_us(costs: ExitCosts, worker: str) -> dict[str, float]:
+    """Time of each stage on a worker by its name, microseconds."""
+    parts = {TRUNK: costs.trunk_us[worker], BRANCH: costs.branch_us[worker]}
+    return {f"{kind}{n}": sum(us) for kind, part in parts.items() for n, us in enumerate(part)}
+
+
 def _with(worker: str, costs: ExitCosts, exits: Sequence[int]) -> Arrangement:
     """Arrangement on one worker with some exits on, and those that they need."""
     on = set(exits)

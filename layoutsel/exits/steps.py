@@ -104,6 +104,7 @@ def compile(
     *,
     race_s: float = RACE_S,
     limit_s: float = LIMIT_S,
+    batch: int = 1,
     **options: Any,
 ) -> ExitModel:
     """Compile a network as planned, unless a race shows that a simpler arrangement is faster.
@@ -118,6 +119,8 @@ def compile(
         Time limit of the race, seconds; 0 to build as planned.
     limit_s
         Time limit of a request on a worker, seconds.
+    batch
+        Largest number of requests that a server may answer at once, if that pays.
     **options
         Options of :func:`layoutsel.compile_plan`.
 
@@ -125,12 +128,14 @@ def compile(
     ------
     PlanMismatch
         If the plan is of another network.
+    NoBatches
+        If `batch` is above 1, and the network or the arrangement takes no batches.
     LayoutselError
         If the plan has no plans of the whole network, or cannot be built.
     """
     network = network.with_policy(plan.policy)
     found = _priced(network, plan)
-    return build(network, found, plan, race_s=race_s, limit_s=limit_s, **options)
+    return build(network, found, plan, race_s=race_s, limit_s=limit_s, batch=batch, **options)
 
 
 def compile_for_loads(
@@ -139,6 +144,7 @@ def compile_for_loads(
     seen: ExitMatrix | None = None,
     *,
     race_s: float = RACE_S,
+    batch: int = 1,
     **options: Any,
 ) -> CompiledModel:
     """Compile a network once, with a table of the arrangements to use by the load of the machine.
@@ -156,6 +162,8 @@ def compile_for_loads(
         Observations of the calibration, for the audit of the accuracy.
     race_s
         Time limit of the measurement of all arrangements, seconds; 0 to trust the predictions.
+    batch
+        Largest number of requests that a server may answer at once, if that pays.
     **options
         Options of :func:`layoutsel.compile_plan`.
 
@@ -163,13 +171,17 @@ def compile_for_loads(
     ------
     PlanMismatch
         If the plan is of another network.
+    NoBatches
+        If `batch` is above 1, and the network or the arrangement takes no batches.
     LayoutselError
         If the plan has no plans of the whole network, or cannot be built.
     """
     network = network.with_policy(plan.policy)
     found = _priced(network, plan)
     table = table_for(plan)
-    return build_for_loads(network, found, plan, table, seen=seen, race_s=race_s, **options)
+    return build_for_loads(
+        network, found, plan, table, seen=seen, race_s=race_s, batch=batch, **options
+    )
 
 
 def _priced(network: ExitNetwork, plan: ExitPlan) -> PricedExits:

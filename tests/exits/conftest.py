@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layoutsel.device.entry_points import Program
-from layoutsel.exits import runners
+from layoutsel.exits import batch_segments, runners
 
 
 @pytest.fixture
@@ -27,4 +27,5 @@ def slow(monkeypatch):
     monkeypatch.setattr(Program, "function", function)
     # The plugin's chain calls no stage of Python.
     monkeypatch.setattr(runners, "can_chain", lambda _lanes: False)
+    monkeypatch.setattr(batch_segments, "NativeExitSegment", batch_segments.ExitSegment)
     return delays.append

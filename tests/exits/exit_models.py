@@ -11,6 +11,8 @@ from exit_networks import NETWORKS
 
 import layoutsel
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
+from layoutsel.exits.batch_building import planned_batch
+from layoutsel.exits.batched_network import with_batch
 from layoutsel.exits.dividing import divide
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.network import read
@@ -20,6 +22,8 @@ from layoutsel.runtime.compiled import CompiledModel
 
 # Without cores of their own, workers run on machines of one core as well.
 WORKERS = tuple(WorkerKind(name=name, unit="cpu", threads=1, cores=0) for name in ("a", "b", "c"))
+SIZES = (2, 4)
+"""Batch sizes."""
 ARRANGEMENTS = {"inline": "aaaa", "beside": "abbb", "apart": "abcb", "mixed": "aaba"}
 """Workers of the trunk and the branches."""
 
@@ -55,6 +59,26 @@ def started(name: str, workers: str = "abbb", policy: Policy | None = None, **op
     policy = policy or policy_of(*[0.0] * (len(exits) - 1))
     arrangement = arranged(name, workers)
     return ExitModel(compiled(name), exits, arrangement, policy, workers=WORKERS, **options)
+
+
+@functools.cache
+def batches(name: str) -> dict[int, CompiledModel]:
+    """Compiled models for several samples."""
+    scored = network(name).scored()
+    plan = layoutsel.plan(scored, cost="roofline", threads=1, units=["cpu"])
+    found = {}
+    for size in SIZES:
+        model = with_batch(scored, size)
+        own = planned_batch(model, plan, len(network(name).names), cost="roofline")
+        found[size] = layoutsel.compile_plan(model, own, verify=False)
+    return found
+
+
+def in_batches(name: str, policy: Policy, workers: str = "aaaa", **options) -> ExitModel:
+    """Model that takes up to four requests at once."""
+    model = started(name, workers, policy, **options)
+    model.batch_with(batches(name))
+    return model
 
 
 def images(name: str, count: int, seed: int = 0) -> list[np.ndarray]:

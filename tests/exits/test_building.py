@@ -12,10 +12,14 @@ import pytest
 from exit_models import expected, images, network, policy_of
 
 import layoutsel
+from layoutsel.device.artifact_header import read_header
+from layoutsel.device.artifact_parts import verify
+from layoutsel.device.tensors import nbytes_of
 from layoutsel.device.threads import available_cores
-from layoutsel.errors import LayoutselError
+from layoutsel.errors import LayoutselError, NoBatches
 from layoutsel.exits import building
 from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.batch_times import BatchTimes
 from layoutsel.exits.building import (
     build,
     compiled_for,
@@ -28,6 +32,7 @@ from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
 from layoutsel.exits.racing import TimedPlan, race, timed_in_turns
+from layoutsel.exits.server import ExitServer
 from layoutsel.planning.check_fits import PlanMismatch
 
 NAME = "cascade"
@@ -211,3 +216,61 @@ class TestBuilding:
         compiled = compiled_for(network(NAME), found, 1)
         with pytest.raises(LayoutselError, match="artifact of a network without exits"):
             load(compiled.save(tmp_path / "plain.so"))
+
+
+class TestBatches:
+    @pytest.fixture
+    def sequence(self, found):
+        """Plan of all exits in sequence."""
+        problem = ExitProblem(
+            exits=network(NAME).names,
+            costs=found.costs,
+            policy=policy_of(0.0, 0.0),
+            patterns=PATTERNS,
+        )
+        pins = [f"{name}=cpu-1" for name in ("trunk", *network(NAME).names[:-1])]
+        hash_ = network(NAME).spec.model_hash
+        return plan_exits(problem, model_name=NAME, model_hash=hash_, pins=pins, time_limit_s=5)
+
+    def test_saved_with_shared_weights(self, found, sequence, tmp_path, monkeypatch):
+        monkeypatch.setattr(BatchTimes, "largest", lambda self: self.sizes[-1])
+        inputs = images(NAME, 4)
+        with build(network(NAME), found, sequence, race_s=0, batch=4, verify=False) as model:
+            file = model.save(tmp_path / "net.so")
+            wanted = [model(x) for x in inputs]
+        header = read_header(file)
+        assert set(header["batches"]) == {"2", "4"}
+        # Equal weights are at one place of the file, and so are those in memory.
+        models = [header, *header["batches"].values()]
+        places = [{one["offset"] for one in each["weights"]} for each in models]
+        own = sum(nbytes_of(one["shape"], one["dtype"]) for one in header["weights"])
+        assert places[1] == places[2]
+        assert verify(file, header).weight_bytes <= 2 * own
+        with load(file) as model, ExitServer(model) as server:
+            addresses = [
+                {one.data_ptr() for one in each._program.weights}
+                for each in (model.compiled, *model.compiled.batches.values())
+            ]
+            assert addresses[1] == addresses[2]
+            assert model.prepare_batches() == 4
+            for found_, want in zip(server.stream(inputs * 3), wanted * 3, strict=True):
+                assert (found_.exit, found_.label) == (want.exit, want.label)
+                np.testing.assert_allclose(found_.scores, want.scores, rtol=1e-4, atol=1e-5)
+            copy = model.save(tmp_path / "copy.so")
+        with load(copy) as model:
+            assert model.prepare_batches() == 4
+
+    def test_a_batch_that_does_not_pay_is_left_out(
+        self, found, sequence, tmp_path, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(BatchTimes, "largest", lambda _self: 1)
+        with build(network(NAME), found, sequence, race_s=0, batch=2, verify=False) as model:
+            assert "no batch pays: time per request" in caplog.text
+            assert model.prepare_batches() == 1
+            file = model.save(tmp_path / "net.so")
+        assert not read_header(file).get("batches")
+
+    def test_declined(self, found, sequence, plan):
+        beside = replace(plan, arrangement=Arrangement(trunk="cpu-1", branches=("cpu-1b",) * 2))
+        with pytest.raises(NoBatches, match="batches run on one worker: got a plan with exits"):
+            build(network(NAME), found, beside, race_s=0, batch=2, verify=False)

@@ -12,7 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exit_models import WORKERS, arranged, compiled, expected, images, network, policy_of
+from exit_models import (
+    WORKERS,
+    arranged,
+    batches,
+    check,
+    compiled,
+    expected,
+    images,
+    network,
+    policy_of,
+)
 
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.threads import available_cores
@@ -188,6 +198,26 @@ class TestAudit:
             choose(model, LAYOUTS.index("a--"))
             assert model(images(NAME, 1)[0]).exit == "final"
         assert audit.statistics().requests == 0
+
+
+def test_audited_requests_run_alone_and_the_others_as_a_batch():
+    """All requests have the answer that they have alone, whichever of them are audited."""
+    inputs = images(NAME, 20)
+    policy = median_policy(NAME)
+    audit = ExitAudit(None, share=0.3, seed=1)
+    with started(("aaa", "abb", "a--"), policy, audit) as model, ExitServer(model) as server:
+        model.model.batch_with(batches(NAME))
+        for x, answer in zip(inputs, server.stream(inputs), strict=True):
+            want = expected(NAME, x)
+            check(answer, model.exits, want)
+            assert model.exits.index(answer.exit) == ordered(
+                policy, model.table.arrangements[0], want
+            )
+        assert 0 < model.audit.statistics().requests < len(inputs)
+        choose(model, 1)  # with branches on another worker, there are no batches
+        assert model.count_at_once(4) == 1
+        choose(model, 0)
+        assert model.count_at_once(4) == 4
 
 
 def test_a_failed_worker_switches_every_arrangement_off(caplog):

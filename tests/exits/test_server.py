@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import check, expected, images, policy_of, started
+from exit_models import check, expected, images, in_batches, policy_of, started
 
 from layoutsel.errors import DeadlineMissed, InputError, LayoutselError, WorkerClosed
+from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.server import ExitServer
 
 LIMIT_S = 30
@@ -176,6 +177,75 @@ class TestBackPressure:
             gate.open()
 
 
+class TestBatches:
+    @pytest.mark.parametrize(
+        ("most", "taken"), [(None, [1, 4, 1]), (1, [1] * 6), (3, [1, 3, 2]), (9, [1, 4, 1])]
+    )
+    def test_what_waits_when_a_worker_becomes_free(self, slow, monkeypatch, most, taken):
+        """The first request is alone, as none waits for others; one that is cancelled is left out."""
+        gate, seen = Gate(slow, "trunk0"), []
+        answer_all = ExitModel.answer_all
+
+        def counted(self, requests, *rest):
+            seen.append(len(requests))
+            answer_all(self, requests, *rest)
+
+        monkeypatch.setattr(ExitModel, "answer_all", counted)
+        inputs = images("chain", 7)
+        with (
+            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
+            ExitServer(model, batch=most) as server,
+        ):
+            gate.is_armed = True
+            futures = [server.submit(inputs[0])]
+            assert gate.reached.wait(LIMIT_S)
+            futures += [server.submit(x) for x in inputs[1:]]
+            assert futures[3].cancel()
+            gate.open()
+            for number, (x, future) in enumerate(zip(inputs, futures, strict=True)):
+                if number != 3:
+                    check(future.result(LIMIT_S), model.exits, expected("chain", x))
+        assert seen == taken
+
+    def test_a_cancelled_request_leaves_its_batch(self, slow):
+        """It is cancelled during the first stage; the others go on in the smaller size."""
+        gate = Gate(slow, "trunk0-branch0")
+        inputs = images("chain", 4)
+        with in_batches("chain", policy_of(UNSURE, UNSURE)) as model, ExitServer(model) as server:
+            held = threading.Event()
+            server.submit(inputs[0]).add_done_callback(lambda _: held.wait(LIMIT_S))
+            futures = [server.submit(x) for x in inputs]
+            gate.is_armed = True
+            held.set()
+            assert gate.reached.wait(LIMIT_S)
+            assert futures[1].cancel()
+            gate.open()
+            for number, (x, future) in enumerate(zip(inputs, futures, strict=True)):
+                if number != 1:
+                    check(future.result(LIMIT_S), model.exits, expected("chain", x))
+            assert server.statistics().answered == 4
+            assert len(list(server.stream(inputs * 5))) == 20  # all places are free again
+
+    def test_streams_and_threads_at_once(self):
+        inputs = images("chain", 12)
+        wanted = [expected("chain", x) for x in inputs]
+        levels = [float(np.median([want[e][1] for want in wanted])) for e in range(2)]
+        with (
+            in_batches("chain", policy_of(*levels)) as model,
+            ThreadPoolExecutor(3) as pool,
+            ExitServer(model, queue=6) as server,
+        ):
+            single = [model(x) for x in inputs]
+            tasks = [pool.submit(lambda: list(server.stream(inputs * 20))) for _ in range(2)] + [
+                pool.submit(lambda: [server.submit(x).result(LIMIT_S) for x in inputs * 20])
+            ]
+            for task in tasks:
+                for number, found in enumerate(task.result(2 * LIMIT_S)):
+                    check(found, model.exits, wanted[number % len(inputs)])
+                    assert found.exit == single[number % len(inputs)].exit
+            assert server.statistics().answered == 60 * len(inputs)
+
+
 class TestDeadlines:
     @pytest.mark.parametrize(("workers", "held"), [("aaa", "trunk1"), ("abb", "trunk2")])
     def test_the_best_result_so_far(self, slow, workers, held):
@@ -274,6 +344,8 @@ class TestFailures:
         with started("chain", "aaa") as model:
             with pytest.raises(LayoutselError, match="got a queue of 0 requests"):
                 ExitServer(model, queue=0)
+            with pytest.raises(LayoutselError, match="got a batch of 0 requests"):
+                ExitServer(model, batch=0)
             for deadline_ms in (0, -1, float("nan")):
                 with pytest.raises(LayoutselError, match="expected a positive number or none"):
                     ExitServer(model, deadline_ms=deadline_ms)

@@ -1,0 +1,62 @@
+#include "exit_segment.h"
+
+#include <tvm/ffi/error.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "chain.h"
+#include "threads.h"
+
+namespace layoutsel {
+
+namespace {
+
+const char* DataOf(const DLTensor& tensor) {
+  return static_cast<const char*>(tensor.data) + tensor.byte_offset;
+}
+
+}  // namespace
+
+ffi::Function ExitSegment(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Function> recorded,
+                          ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
+                          ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees,
+                          int64_t slots, ffi::Shape kept, ffi::Shape copies, int64_t threads) {
+  ChainParts parts{functions, recorded, weights, reads, writes, frees, slots};
+  std::vector<int64_t> read(kept.begin(), kept.end());
+  for (size_t i = 0; i < copies.size(); i += 2) read.push_back(copies[i]);
+  auto chain = std::make_shared<Chain>(parts, std::move(read), true);
+  return ffi::Function::FromPacked([=](ffi::PackedArgs inputs, ffi::Any* results) {
+    RequestedThreads requested(static_cast<int>(threads));
+    chain->Run(inputs, [](size_t) { return false; });
+    for (size_t i = 0; i < copies.size(); i += 2) {
+      DLTensor* tensor = chain->Value(copies[i]).cast<DLTensor*>();
+      std::memcpy(reinterpret_cast<char*>(copies[i + 1]), DataOf(*tensor),
+                  ffi::GetDataSize(*tensor));
+    }
+    std::vector<ffi::Any> found;
+    for (int64_t slot : kept) found.push_back(chain->Value(slot));
+    chain->Release();
+    *results = ffi::Array<ffi::Any>(found.begin(), found.end());
+  });
+}
+
+void CopyRows(ffi::Array<ffi::Tensor> sources, ffi::Array<ffi::Tensor> targets, ffi::Shape rows) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    ffi::Tensor source = sources[i], target = targets[i];
+    size_t bytes = ffi::GetDataSize(source) / source.shape()[0];
+    if (bytes * target.shape()[0] != ffi::GetDataSize(target)) {
+      TVM_FFI_THROW(ValueError) << "rows of " << bytes << " bytes are copied to a tensor of "
+                                << ffi::GetDataSize(target) << " bytes";
+    }
+    const char* from = static_cast<const char*>(source.data_ptr());
+    char* to = static_cast<char*>(target.data_ptr());
+    for (size_t row = 0; row < rows.size(); ++row) {
+      std::memcpy(to + row * bytes, from + rows[row] * bytes, bytes);
+    }
+  }
+}
+
+}  // namespace layoutsel

@@ -1,0 +1,128 @@
+"""Threads of a server that take the requests that wait, and have the network answer them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeAlias
+
+from layoutsel.errors import WorkerClosed
+from layoutsel.exits.waiting import WaitingRequest
+
+if TYPE_CHECKING:
+    from layoutsel.exits.executor import ExitModel
+    from layoutsel.exits.load_aware import LoadAwareModel
+
+Queue: TypeAlias = SimpleQueue[WaitingRequest | None]
+"""Requests in the order of their arrival; None ends a thread."""
+
+
+class Dispatcher:
+    """Answers requests in the order of their arrival.
+
+    A thread that becomes free takes what waits at that moment, up to the largest batch. No request
+    waits for others to arrive. The threads end when this object is forgotten.
+
+    Parameters
+    ----------
+    model
+        The network.
+    most
+        Largest number of requests at once.
+    """
+
+    def __init__(self, model: ExitModel | LoadAwareModel, most: int) -> None:
+        self._queue: Queue = SimpleQueue()
+        self._threads = [
+            threading.Thread(
+                target=_serve,
+                args=(self._queue, model, most),
+                name=f"layoutsel-server_{number}",
+                daemon=True,
+            )
+            for number in range(model.places)
+        ]
+        self._is_started = False
+        self._turn = threading.Lock()
+        self._end = weakref.finalize(self, _end, self._queue)
+        self.is_closed = False
+        """True after :meth:`close`."""
+
+    def put(self, request: WaitingRequest) -> None:
+        """Queue a request; it fails if the dispatcher is closed."""
+        if not self._is_started:
+            self._start()
+        self._queue.put(request)
+        if self.is_closed:  # closed since the caller looked: nobody may take it any more
+            _fail_all(self._queue)
+
+    def close(self, limit_s: float) -> Sequence[threading.Thread]:
+        """Fail the requests that wait, and return threads that do not end within a time limit."""
+        self.is_closed = True
+        _fail_all(self._queue)
+        self._end()
+        with self._turn:
+            started = self._threads if self._is_started else []
+        for thread in started:
+            if thread is not threading.current_thread():
+                thread.join(limit_s)
+        return [thread for thread in started if thread.is_alive()]
+
+    def _start(self) -> None:
+        with self._turn:
+            if not self._is_started:
+                self._is_started = True
+                for thread in self._threads:
+                    thread.start()
+
+
+def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int) -> None:
+    """Answer requests until the end of the queue."""
+    while (requests := _taken(queue, model, most)) is not None:
+        if requests:
+            model.answer_all(requests)
+        del requests  # an idle thread keeps no request
+
+
+def _taken(
+    queue: Queue, model: ExitModel | LoadAwareModel, most: int
+) -> list[WaitingRequest] | None:
+    """Wait for a request, and take those that wait after it; None at the end of the queue."""
+    one = queue.get()
+    wanted = model.count_at_once(min(1 + queue.qsize(), most))
+    found: list[WaitingRequest] = []
+    while one is not None:
+        if one.is_wanted:
+            found.append(one)
+        else:
+            one.leave()
+        if len(found) == wanted:
+            return found
+        try:
+            one = queue.get_nowait()
+        except Empty:
+            return found
+    _end(queue)  # for the next thread
+    return found or None
+
+
+def _end(queue: Queue) -> None:
+    queue.put(None)
+
+
+def _fail_all(queue: Queue) -> None:
+    """Fail the requests that wait."""
+    while True:
+        try:
+            one = queue.get_nowait()
+        except Empty:
+            return
+        if one is None:
+            _end(queue)
+            return
+        if one.is_wanted:
+            one.fail(WorkerClosed("the server is closed: make another one"))
+        else:
+            one.leave()
