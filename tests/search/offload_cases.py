@@ -40,6 +40,7 @@ def as_tensors(state):
         tuple(map(torch.from_numpy, state.resources)),
         {name: torch.from_numpy(one) for name, one in state.channels.items()},
         torch.from_numpy(state.precision),
+        torch.from_numpy(state.position),
     )
 
 
@@ -105,7 +106,7 @@ def selector_loss_gradients(precisions):
         def loss():
             training.random.manual_seed(3)
             cost = training._expected()
-            total = 0.5 * cost.us / training.reference_us
+            total = 0.5 * torch.log(cost.us)
             total = total + (training.multipliers * training._excess(cost)).sum()
             if len(precisions) > 1:
                 return total
@@ -223,6 +224,7 @@ def sliced_and_masked(cases):
             resources=tuple(one.astype(np.float32) for one in state.resources),
             channels={name: one.astype(np.float32) for name, one in state.channels.items()},
             precision=state.precision.astype(np.float32),
+            position=state.position.astype(np.float32),
         )
         supernet.eval()
         with torch.no_grad():

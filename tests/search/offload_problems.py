@@ -121,9 +121,24 @@ def one_hot(shape: SupernetShape, choice: OffloadChoice) -> SelectorState:
         resources=tuple(resources),
         channels=channels,
         precision=np.array([float(name == choice.precision) for name in PRECISIONS]),
+        position=np.eye(len(shape.cells))[transmission_cells(shape, choice.devices)[0]],
         expected_us=0.0,
         expected_bytes=0.0,
     )
+
+
+def transmission_cells(shape: SupernetShape, devices: dict[str, int]) -> list[int]:
+    """Cells that may be the transmission cell of a placement."""
+    held = [
+        {device for part, device in devices.items() if part.partition(".")[0] == cell.name}
+        for cell in shape.cells
+    ]
+    return [
+        number
+        for number in range(len(held))
+        if all(SECOND not in one for one in held[:number])
+        and all(FIRST not in one for one in held[number + 1 :])
+    ]
 
 
 def gates(shape, name, choice, tensor=None):

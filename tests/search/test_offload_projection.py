@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layoutsel.search.front import NoNetwork
@@ -17,7 +17,13 @@ from layoutsel.search.offload.times import FIRST, SECOND
 from layoutsel.search.offload.transmitted import PRECISIONS
 from layoutsel.search.operations import NONE, SKIP
 from layoutsel.search.parts import parts_of
-from tests.search.offload_problems import placements, planner_us, priced, small_space
+from tests.search.offload_problems import (
+    placements,
+    planner_us,
+    priced,
+    small_space,
+    transmission_cells,
+)
 
 OPERATIONS = ("none", "skip", "conv3")
 CHANNELS = 2
@@ -38,6 +44,7 @@ def drawn_state(shape, seed, precisions=("float32",)):
         resources=tuple(rng.random(one.shape) for one in operations),
         channels={name: rng.random(size) for name, (size, *_) in shape.sendable()},
         precision=likely / likely.sum(),
+        position=rng.dirichlet(np.full(len(shape.cells), 1.0)),
         expected_us=0.0,
         expected_bytes=0.0,
     )
@@ -49,7 +56,10 @@ def every_choice(shape, state):
     for architecture in space.architectures():
         graph = parts_of(space, architecture)
         for devices in placements(space, architecture):
-            likely = sum(_score(shape, state, architecture, devices))
+            likely = max(
+                sum(_score(shape, state, architecture, devices, cell))
+                for cell in transmission_cells(shape, devices)
+            )
             crossing = _crossing(graph, devices)
             for counts in itertools.product(range(1, CHANNELS + 1), repeat=len(crossing)):
                 kept, score = {}, likely
@@ -70,12 +80,13 @@ def every_choice(shape, state):
                         yield choice, score + np.log(share)
 
 
-def _score(shape, state, architecture, devices):
+def _score(shape, state, architecture, devices, transmission):
+    yield np.log(state.position[transmission])
     for c, (cell, chosen) in enumerate(zip(shape.cells, architecture.operations, strict=True)):
         for p, (pair, name) in enumerate(zip(cell.pairs, chosen, strict=True)):
             o = cell.operations.index(name)
             yield np.log(state.operations[c][p, o])
-            if name not in (NONE, SKIP):
+            if name not in (NONE, SKIP) and c == transmission:
                 first = state.resources[c][p, o]
                 is_first = devices[cell.output(pair)] == FIRST
                 yield np.log(first if is_first else 1 - first)
@@ -108,6 +119,7 @@ def _gates(shape, state, architecture, devices, tensor):
 
 
 @settings(deadline=None, max_examples=25)
+@example(seed=8282, tightness=0.25, limited="b")
 @given(seed=st.integers(0, 10_000), tightness=st.floats(0.0, 0.7), limited=st.sampled_from("tb-"))
 def test_projection_is_the_most_probable_network_within_limits(seed, tightness, limited):
     space = small_space((2, 1), OPERATIONS, CHANNELS)
@@ -149,7 +161,7 @@ def test_limits_that_nothing_keeps_name_the_tightest(limits, told):
     shape, prices = SupernetShape.of(space), priced(space)
     state = drawn_state(shape, 0)
     if limits.get("us", 0.0) is None:
-        costs = [planner_us(space, prices, one) for one, _ in every_choice_of_two(shape, state)]
+        costs = [planner_us(space, prices, one) for one in every_smallest(shape)]
         least_us = min(us for us, _ in costs)
         least_bytes = min(size for _, size in costs)
         quickest_of_small = min(us for us, size in costs if size == least_bytes)
@@ -160,16 +172,13 @@ def test_limits_that_nothing_keeps_name_the_tightest(limits, told):
         project(shape, prices.times(shape), state, OffloadLimits(**limits))
 
 
-def every_choice_of_two(shape, state):
+def every_smallest(shape):
     """Choices that send one channel of each tensor."""
     for architecture in shape.space.architectures():
         graph = parts_of(shape.space, architecture)
         for devices in placements(shape.space, architecture):
             kept = {tensor: (0,) for tensor in _crossing(graph, devices)}
-            yield (
-                OffloadChoice(architecture=architecture, devices=devices, kept=kept),
-                sum(_score(shape, state, architecture, devices)),
-            )
+            yield OffloadChoice(architecture=architecture, devices=devices, kept=kept)
 
 
 def test_channels_of_a_node_are_those_of_its_tensor():

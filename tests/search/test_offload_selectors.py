@@ -6,6 +6,7 @@ import random
 import pytest
 
 from layoutsel.device.worker import Worker
+from layoutsel.search.offload.settings import SELECTORS
 from tests.search.offload_problems import drawn_choice, planner_us, priced, small_space
 
 needs_torch = pytest.mark.skipif(
@@ -54,7 +55,7 @@ def test_expected_time_of_decisions_is_the_planners_cost(checked):
 @pytest.mark.parametrize("precisions", [("float32",), ("float32", "bfloat16", "uint8")])
 def test_gradients_of_all_selectors_are_right(checked, precisions):
     found = checked("selector_loss_gradients", precisions)
-    assert found.keys() == {"operations", "resources", "channels", "precision"}
+    assert found.keys() == set(SELECTORS)
     for kind, (norm, difference) in found.items():
         assert (norm > 1e-4) == (kind != "precision" or len(precisions) > 1), kind
         assert difference < 1e-6 * max(1.0, norm), kind

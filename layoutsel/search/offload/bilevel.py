@@ -58,8 +58,6 @@ class BilevelTraining:
         self.multipliers = torch.zeros(2)
         self.reports: list[SearchReport] = []
         self.states: list[dict[str, Any]] = []
-        with torch.no_grad():
-            self.reference_us = float(self._expected().us)
 
     def run(self) -> Iterator[SearchReport | SelectorState]:
         """Train, and yield a report after each pass and the selectors after each phase.
@@ -117,8 +115,10 @@ class BilevelTraining:
         loss = self._loss(self.validation, chosen, choices)
         cost = self._expected()
         excess = self._excess(cost)
-        relative = cost.us / self.reference_us
-        _step(self.selector_optimizer, loss + weight * relative + (self.multipliers * excess).sum())
+        # The logarithm weighs a relative gain the same at every time.
+        total = loss + weight * torch.log(cost.us) + (self.multipliers * excess).sum()
+        _step(self.selector_optimizer, total)
+        self.selectors.limit()
         with torch.no_grad():
             self.multipliers += self.recipe.dual_rate * excess.detach()
             self.multipliers.clamp_(min=0.0)
@@ -186,6 +186,7 @@ class BilevelTraining:
             "resources": tuple(one.numpy() for one in chosen.resources),
             "channels": {name: one.numpy() for name, one in chosen.channels.items()},
             "precision": chosen.precision.numpy(),
+            "position": chosen.position.numpy(),
             "expected_us": float(cost.us),
             "expected_bytes": float(cost.bytes),
         }

@@ -69,7 +69,7 @@ def _stays(cell: SuperCell, resources: Tensor) -> Tensor:
 
 
 def expected(shape: SupernetShape, times: OffloadTimes, choices: Choices) -> ExpectedCost:
-    """Compute the expected time and bytes of selectors.
+    """Compute the expected time and bytes of selectors, over all transmission cells.
 
     Parameters
     ----------
@@ -80,6 +80,18 @@ def expected(shape: SupernetShape, times: OffloadTimes, choices: Choices) -> Exp
     choices
         Probabilities of the selectors; gates are probabilities of open ones.
     """
+    each = [
+        _expected_at(shape, times, choices.placed(position))
+        for position in torch.eye(len(shape.cells), dtype=choices.position.dtype)
+    ]
+    return ExpectedCost(
+        torch.dot(choices.position, torch.stack([one.us for one in each])),
+        torch.dot(choices.position, torch.stack([one.bytes for one in each])),
+    )
+
+
+def _expected_at(shape: SupernetShape, times: OffloadTimes, choices: Choices) -> ExpectedCost:
+    """Expected time and bytes of selectors with one transmission cell."""
     size = (choices.precision * torch.tensor(list(PRECISIONS.values()))).sum()
     us = torch.zeros_like(size) + times.fixed_us
     flows, arriving = [], torch.ones_like(size)

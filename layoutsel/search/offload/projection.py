@@ -1,7 +1,8 @@
 """Projection of selectors on networks: the most probable one that keeps all limits, proven.
 
-A mixed-integer linear programme chooses an operation and a device for each pair of nodes, and the
-number of channels of each sent tensor. It maximises the sum of the logarithms of the probabilities.
+For each transmission cell, a mixed-integer linear programme chooses an operation and a device for
+each pair of nodes, and the number of channels of each sent tensor. It maximises the sum of the
+logarithms of the probabilities.
 Prices are those of :mod:`layoutsel.search.offload.times`, at full widths.
 """
 
@@ -49,8 +50,9 @@ def project(
         If no network keeps the limits; names the tightest one.
     """
     found = [
-        ProjectionProgramme(shape, times, state, limits, name)
+        ProjectionProgramme(shape, times, state, limits, name, position)
         for name, share in zip(PRECISIONS, state.precision, strict=True)
+        for position in range(len(shape.cells))
         if share > 0
     ]
     solved = [one for one in found if one.solve()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ _UNLIMITED = float("inf")
 
 
 class ProjectionProgramme:
-    """The programme for one precision of sent tensors.
+    """The programme for one precision of sent tensors and one transmission cell.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ class ProjectionProgramme:
         Limits of the time and the sent bytes.
     precision
         Precision of sent tensors.
+    position
+        Number of the transmission cell.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ProjectionProgramme:
         state: SelectorState,
         limits: OffloadLimits,
         precision: str,
+        position: int,
     ) -> None:
         self.shape, self.times, self.state = shape, times, state
         self.precision, self.limits = precision, limits
@@ -69,7 +72,8 @@ class ProjectionProgramme:
         self.shapes = dict(shape.sendable())
         self.solution: np.ndarray | None = None
         index = list(PRECISIONS).index(precision)
-        self.base = float(np.log(max(state.precision[index], _FLOOR)))
+        self.position = position
+        self.base = float(_log(state.precision[index]) + _log(state.position[position]))
         self.bound = 0.0
         self._build()
 
@@ -104,19 +108,25 @@ class ProjectionProgramme:
                 if name in (NONE, SKIP):
                     self.local[c, p, o] = self.programme.variables([-likely], integral=True)
                     continue
-                first = self.state.resources[c][p, o]
-                for held, device, share in (
-                    (self.local, FIRST, first),
-                    (self.moved, SECOND, 1 - first),
-                ):
+                for held, device, share in self._devices_of(c, p, o):
                     cost = -likely - _log(share)
                     held[c, p, o] = self.programme.variables([cost], integral=True)
                     self.us.append((held[c, p, o], float(prices[p, o, device])))
                 # An operation of the first device reads nothing of the second.
-                self.programme.row(
-                    [(self.local[c, p, o], 1.0), (self.on_first[c, i], -1.0)], -_UNLIMITED, 0.0
-                )
+                if (c, p, o) in self.local:
+                    row = [(self.local[c, p, o], 1.0), (self.on_first[c, i], -1.0)]
+                    self.programme.row(row, -_UNLIMITED, 0.0)
             self.programme.row(self._all(c, p), 1.0, 1.0)
+
+    def _devices_of(
+        self, c: int, p: int, o: int
+    ) -> Iterator[tuple[dict[tuple[int, int, int], int], int, float]]:
+        """Yield the devices that an operation may run on, with their variables and likelihoods."""
+        first = float(self.state.resources[c][p, o]) if c == self.position else 1.0
+        if c <= self.position:
+            yield self.local, FIRST, first
+        if c >= self.position:
+            yield self.moved, SECOND, 1 - first if c == self.position else 1.0
 
     def _nodes(self, c: int, cell: SuperCell) -> None:
         """A node is on the first device exactly if all its inputs are there."""
@@ -198,13 +208,15 @@ class ProjectionProgramme:
         self.programme.row([(sent, 1.0), *made, (node, 1.0)], 0.0, _UNLIMITED)
 
     def _alias(self, c: int, cell: SuperCell, j: int) -> int:
-        """Add a variable that may be 1 only if a skip is the node's only input."""
+        """Add a variable that is 1 exactly if a skip is the node's only input."""
         alias = self.programme.variables([0.0], integral=True)
-        skips = [(skip, -1.0) for skip in self._named(c, cell.pairs.index((j - 1, j)), SKIP)]
-        self.programme.row([(alias, 1.0), *skips], -_UNLIMITED, 0.0)
-        for i in range(j - 1):
-            nones = [(none, -1.0) for none in self._named(c, cell.pairs.index((i, j)), NONE)]
-            self.programme.row([(alias, 1.0), *nones], -_UNLIMITED, 0.0)
+        needed = [self._named(c, cell.pairs.index((j - 1, j)), SKIP)]
+        needed += [self._named(c, cell.pairs.index((i, j)), NONE) for i in range(j - 1)]
+        for variables in needed:
+            row = [(alias, 1.0), *((v, -1.0) for v in variables)]
+            self.programme.row(row, -_UNLIMITED, 0.0)
+        every = [(v, -1.0) for variables in needed for v in variables]
+        self.programme.row([(alias, 1.0), *every], 1.0 - len(needed), _UNLIMITED)
         return alias
 
     def _sent(self, tensor: str) -> int:
@@ -242,7 +254,12 @@ class ProjectionProgramme:
     def least(self, what: str) -> float:
         """Least time or number of bytes of any network, whatever its probability."""
         relaxed = ProjectionProgramme(
-            self.shape, self.times, self.state, OffloadLimits(), self.precision
+            self.shape,
+            self.times,
+            self.state,
+            OffloadLimits(),
+            self.precision,
+            self.position,
         ).programme
         terms: list[Term] = getattr(self, what)
         relaxed.objective = [0.0] * len(relaxed.objective)

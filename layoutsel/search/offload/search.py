@@ -169,6 +169,7 @@ def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState
         resources=tuple(np.full(one.shape, 0.5) for one in offered),
         channels={name: np.full(size, 0.5) for name, (size, *_) in shape.sendable()},
         precision=allowed / allowed.sum(),
+        position=np.full(len(offered), 1 / len(offered)),
         expected_us=0.0,
         expected_bytes=0.0,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ GATE_TEMPERATURE, GATE_LOW, GATE_HIGH = 2 / 3, -0.1, 1.1
 """Temperature and ends of the stretched interval of channel gates (arXiv 1712.01312, section 4)."""
 OPEN_LOGIT, OPEN_SPREAD = 2.0, 0.01
 """Mean and deviation of the first logits of gates: most are open, and no two are equal."""
+MOST_LOGIT = 4.0
+"""Greatest size of a logit."""
 _TINY = 1e-6
 """Least distance of uniform numbers from 0 and 1."""
 
@@ -53,11 +55,24 @@ class Choices:
     operations: tuple[Tensor, ...]
     """Weight of each operation of each pair, by cell, (pairs, operations)."""
     resources: tuple[Tensor, ...]
-    """Share of the first device given that the input is there, by cell, (pairs, operations)."""
+    """Share of the first device by cell, (pairs, operations), given that the input is there and
+    that the cell is the transmission cell."""
     channels: Mapping[str, Tensor]
     """Gate of each channel by tensor, (channels,)."""
     precision: Tensor
     """Weight of each precision of sent tensors, (precisions,)."""
+    position: Tensor
+    """Weight of each cell as the transmission cell, (cells,). Cells before it are on the first
+    device, and cells after it on the second."""
+
+    def placed(self, position: Tensor) -> Choices:
+        """Copy with the first device's shares under other weights of the transmission cell."""
+        later = position.flip(0).cumsum(0).flip(0) - position
+        resources = tuple(
+            before + here * own
+            for before, here, own in zip(later, position, self.resources, strict=True)
+        )
+        return replace(self, resources=resources, position=position)
 
 
 class Selectors(nn.Module):
@@ -83,6 +98,7 @@ class Selectors(nn.Module):
             for _, (channels, *_) in shape.sendable()
         )
         self.precision = nn.Parameter(torch.zeros(len(PRECISIONS)))
+        self.position = nn.Parameter(torch.zeros(len(shape.cells)))
         self.tensors = tuple(name for name, _ in shape.sendable())
         for index, cell in enumerate(shape.cells):
             self.register_buffer(f"offered{index}", torch.tensor(cell.offered), persistent=False)
@@ -96,7 +112,14 @@ class Selectors(nn.Module):
             "resources": list(self.resources),
             "channels": list(self.channels),
             "precision": [self.precision],
+            "position": [self.position],
         }
+
+    @torch.no_grad()
+    def limit(self) -> None:
+        """Keep all logits where their gradients do not vanish."""
+        for one in self.parameters():
+            one.clamp_(-MOST_LOGIT, MOST_LOGIT)
 
     def sample(self, temperature: float, random: torch.Generator) -> Choices:
         """Draw all selectors."""
@@ -112,7 +135,8 @@ class Selectors(nn.Module):
         resources = tuple(binary_concrete(one, uniform(one), temperature) for one in self.resources)
         gates = [hard_concrete(one, uniform(one)) for one in self.channels]
         precision = gumbel_softmax(self._precision(), uniform(self.precision), temperature)
-        return Choices(operations, resources, self._by_tensor(gates), precision)
+        position = gumbel_softmax(self.position, uniform(self.position), temperature)
+        return Choices(operations, resources, self._by_tensor(gates), precision, position)
 
     def probabilities(self) -> Choices:
         """Probabilities of operations, of the first device, of open gates and of precisions."""
@@ -121,6 +145,7 @@ class Selectors(nn.Module):
             tuple(torch.sigmoid(one) for one in self.resources),
             self._by_tensor([open_probability(one) for one in self.channels]),
             functional.softmax(self._precision(), -1),
+            functional.softmax(self.position, -1),
         )
 
     def _by_tensor(self, values: list[Tensor]) -> Mapping[str, Tensor]:

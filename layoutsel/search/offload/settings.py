@@ -14,7 +14,7 @@ from layoutsel.search.space import Space
 from layoutsel.search.trained import PartWeights
 from tvm_passes.errors import LayoutselError
 
-SELECTORS = ("operations", "resources", "channels", "precision")
+SELECTORS = ("operations", "resources", "channels", "precision", "position")
 """Kinds of selectors."""
 
 
@@ -29,7 +29,7 @@ class OffloadRecipe:
     sweep_epochs: int = 6
     """Number of passes with each further weight, which go on from the one before."""
     time_weights: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-    """Weights of the expected time, relative to its first value, against the loss; ascending."""
+    """Weights of the logarithm of the expected time against the loss; ascending."""
     retrain_epochs: int = 20
     """Number of passes with each network that was found."""
     rate: float = 5e-3
@@ -156,11 +156,13 @@ class SelectorState:
     operations: tuple[np.ndarray, ...]
     """Probability of each operation by cell, (pairs, operations)."""
     resources: tuple[np.ndarray, ...]
-    """Probability of the first device by cell, (pairs, operations)."""
+    """Probability of the first device by cell, (pairs, operations), if the cell transmits."""
     channels: Mapping[str, np.ndarray]
     """Probability that each channel is sent, by tensor, (channels,)."""
     precision: np.ndarray
     """Probability of each precision, (precisions,)."""
+    position: np.ndarray
+    """Probability of each cell as the transmission cell, (cells,)."""
     expected_us: float
     """Expected time, microseconds."""
     expected_bytes: float

@@ -55,6 +55,7 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, choices: Choices) -> Tensor:
         """Logits (N, classes) of inputs under sampled selectors."""
+        choices = choices.placed(choices.position)
         link = _Link(choices)
         x, name = self.stem(x, self.shape.space.stem_channels), "stem"
         arriving = torch.ones(())
