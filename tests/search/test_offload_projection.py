@@ -1,15 +1,18 @@
 """The projection of selectors on networks, against all networks and placements of small spaces."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from layoutsel.cluster.links import LinearTime
 from layoutsel.search.front import NoNetwork
 from layoutsel.search.offload.node_tensors import named_choice
 from layoutsel.search.offload.projection import project
+from layoutsel.search.offload.projection_programme import ProjectionProgramme
 from layoutsel.search.offload.settings import OffloadLimits, SelectorState
 from layoutsel.search.offload.slicing import OffloadChoice
 from layoutsel.search.offload.supernet_shape import SupernetShape
@@ -196,3 +199,57 @@ def test_channels_of_a_node_are_those_of_its_tensor():
         found.choice.precision,
     )
     assert again == found.choice
+
+
+def test_a_slow_link_sends_the_least_and_a_fast_one_moves_operations():
+    space = small_space((2, 1), ("none", "skip", "conv3", "separable3"), 4)
+    shape, prices = SupernetShape.of(space), priced(space, 5)
+    state, times = drawn_state(shape, 5), prices.times(shape)
+    # The second device is faster at everything.
+    quick = tuple(
+        replace(
+            cell,
+            operations_us=cell.operations_us[..., :1] * [1.0, 0.1],
+            sums_us=cell.sums_us[..., :1] * [1.0, 0.1],
+        )
+        for cell in times.cells
+    )
+
+    def quickest(us_per_byte):
+        message = LinearTime(us=1.0, us_per_byte=us_per_byte)
+        priced_link = replace(times, cells=quick, message=message)
+        programmes = [
+            ProjectionProgramme(shape, priced_link, state, OffloadLimits(), "float32", position)
+            for position in range(len(shape.cells))
+        ]
+        limits = OffloadLimits(us=min(one.least("us") for one in programmes) * (1 + 1e-9))
+        return project(shape, priced_link, state, limits), programmes
+
+    sizes = []
+    for us_per_byte in (1e-9, 1e-2, 1.0, 1e3):
+        found, programmes = quickest(us_per_byte)
+        sizes.append(found.bytes)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == min(one.least("bytes") for one in programmes)
+    fast, _ = quickest(1e-9)
+    assert {part for part, device in fast.choice.devices.items() if device == FIRST} == {"stem"}
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 1000))
+def test_tighter_limits_are_never_more_probable(seed):
+    space = small_space((2, 2))
+    shape, prices = SupernetShape.of(space), priced(space, seed)
+    state, times = drawn_state(shape, seed), prices.times(shape)
+    free = project(shape, times, state, OffloadLimits())
+    scores, most = [free.score], free.bytes
+    for _ in range(3):
+        most /= 2
+        try:
+            found = project(shape, times, state, OffloadLimits(bytes=most))
+        except NoNetwork:
+            break
+        assert found.bytes <= most
+        assert found.score <= found.bound + 1e-6
+        scores.append(found.score)
+    assert all(later <= earlier + 1e-3 for earlier, later in itertools.pairwise(scores))

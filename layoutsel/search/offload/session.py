@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from layoutsel.exits.training.data import load
 from layoutsel.search.offload.bilevel import BilevelTraining, read_checkpoint
+from layoutsel.search.offload.magnitudes import largest_channels
 from layoutsel.search.offload.settings import (
     OffloadRecipe,
     RetrainedNetwork,
@@ -49,11 +50,15 @@ def _retrain(task: RetrainTask) -> Iterator[Message]:
     """Train a sliced network, then export and evaluate it."""
     torch.manual_seed(task.seed)
     data = load(task.space.data, task.seed)
-    network = slice_network(parts_of(task.space, task.choice.architecture), task.choice)
-    module = SlicedModule(network)
+    graph, choice = parts_of(task.space, task.choice.architecture), task.choice
+    supernet = None
     if task.checkpoint is not None:
         supernet = Supernet(SupernetShape.of(task.space))
         supernet.load_state_dict(read_checkpoint(task.checkpoint)["supernet"])
+        if task.by_magnitude:
+            choice = largest_channels(supernet, graph, choice)
+    module = SlicedModule(slice_network(graph, choice))
+    if supernet is not None:
         module.inherit(supernet)
     inputs = {
         name: _levelled(torch.from_numpy(getattr(data, name).inputs), task.input_levels)
@@ -62,6 +67,7 @@ def _retrain(task: RetrainTask) -> Iterator[Message]:
     labels = {name: torch.from_numpy(getattr(data, name).labels) for name in inputs}
     yield from train_module(module, inputs["train"], labels["train"], task.recipe)
     yield RetrainedNetwork(
+        choice=choice,
         weights=module.folded(),
         steps=module.steps(),
         accuracies={

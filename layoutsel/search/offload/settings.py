@@ -119,6 +119,8 @@ class RetrainTask:
     """Seed of the data's parts, of random weights and the order of data."""
     threads: int = 1
     """Number of threads."""
+    by_magnitude: bool = False
+    """True to send as many channels as the choice, those with the largest weights in the state."""
     input_levels: int | None = None
     """Number of values to which inputs are rounded, as if compressed; None for no rounding."""
 
@@ -173,6 +175,8 @@ class SelectorState:
 class RetrainedNetwork:
     """A sliced network whose training has ended."""
 
+    choice: OffloadChoice
+    """Network, placement and channels."""
     weights: PartWeights
     """Weights by part, in the order in which its ONNX nodes read them."""
     steps: Mapping[str, float]
