@@ -96,8 +96,14 @@ def _score(shape, state, architecture, devices, transmission):
 
 
 def _gate_score(gates, count):
-    ordered = np.sort(gates)[::-1]
-    return np.log(ordered[:count]).sum() + np.log(1 - ordered[count:]).sum()
+    """Logarithm of the probability that so many gates are open, over all sets of gates."""
+    numbers = range(len(gates))
+    return np.log(
+        sum(
+            np.prod([gates[n] if n in chosen else 1 - gates[n] for n in numbers])
+            for chosen in itertools.combinations(numbers, count)
+        )
+    )
 
 
 def _crossing(graph, devices):

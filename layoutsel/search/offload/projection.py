@@ -2,7 +2,8 @@
 
 For each transmission cell, a mixed-integer linear programme chooses an operation and a device for
 each pair of nodes, and the number of channels of each sent tensor. It maximises the sum of the
-logarithms of the probabilities.
+logarithms of the probabilities. A number of channels has the probability that so many gates are
+open; the likeliest channels are sent.
 Prices are those of :mod:`layoutsel.search.offload.times`, at full widths.
 """
 

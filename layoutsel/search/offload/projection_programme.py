@@ -223,10 +223,7 @@ class ProjectionProgramme:
         """Add a tensor that may be sent, with a number of channels; returns its variable."""
         channels, *axes = self.shapes[tensor]
         point = PRECISIONS[self.precision] * int(np.prod(axes))
-        gates = np.sort(self.state.channels[tensor])[::-1]
-        opened = np.concatenate([[0.0], np.cumsum(_log(gates))])
-        closed = np.concatenate([np.cumsum(_log(1 - gates)[::-1])[::-1], [0.0]])
-        likely = (opened + closed)[1:]
+        likely = _log(open_counts(self.state.channels[tensor])[1:])
         numbers = sorted(set(_counts(channels, int(np.argmax(likely)) + 1)))
         best = max(float(likely[n - 1]) for n in numbers)
         first = self.programme.variables([best - likely[n - 1] for n in numbers], integral=True)
@@ -331,6 +328,14 @@ class ProjectionProgramme:
         return [
             v for (c_, p_, o), v in self.local.items() if (c_, p_) == (c, p) and names[o] == name
         ]
+
+
+def open_counts(gates: np.ndarray) -> np.ndarray:
+    """Probability of each number of open gates, from 0 on, if they are independent."""
+    counts = np.ones(1)
+    for gate in gates:
+        counts = np.append(counts * (1 - gate), 0.0) + np.append(0.0, counts * gate)
+    return counts
 
 
 def _counts(channels: int, likely: int) -> list[int]:

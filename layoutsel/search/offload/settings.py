@@ -22,13 +22,13 @@ SELECTORS = ("operations", "resources", "channels", "precision", "position")
 class OffloadRecipe:
     """Settings of the training."""
 
-    warm_epochs: int = 10
+    warm_epochs: int = 8
     """Number of passes that train weights alone, with random selectors."""
-    search_epochs: int = 12
+    search_epochs: int = 10
     """Number of passes with the first weight of the time."""
-    sweep_epochs: int = 6
+    sweep_epochs: int = 4
     """Number of passes with each further weight, which go on from the one before."""
-    time_weights: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    time_weights: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
     """Weights of the logarithm of the expected time against the loss; ascending."""
     retrain_epochs: int = 20
     """Number of passes with each network that was found."""
@@ -36,13 +36,13 @@ class OffloadRecipe:
     """Largest learning rate of weights."""
     weight_decay: float = 0.02
     """Decay of the weights, relative to the learning rate."""
-    selector_rate: float = 0.05
+    selector_rate: float = 0.1
     """Learning rate of selectors."""
     dual_rate: float = 0.05
     """Step of the multipliers of limits, for a violation by the limit itself."""
     batch: int = 128
     """Number of samples of a step."""
-    temperatures: tuple[float, float] = (5.0, 0.3)
+    temperatures: tuple[float, float] = (5.0, 0.5)
     """Temperature of samples at the begin of the search, and at its end and in the sweep."""
 
     def __post_init__(self) -> None:
