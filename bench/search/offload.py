@@ -35,7 +35,6 @@ from layoutsel.search.offload.search import (
     CHECKPOINT,
     OffloadFound,
     OffloadSearch,
-    Training,
     search,
     sliced,
     supernet_task,
@@ -50,6 +49,7 @@ from layoutsel.search.offload.slicing import OffloadChoice
 from layoutsel.search.offload.spaces import handmade, offload_space
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.offload.times import FIRST, SECOND
+from layoutsel.search.offload.training import Training
 from layoutsel.search.offload.transmitted import PRECISIONS as SIZES
 from layoutsel.search.parts import PartSignature, parts_of
 from layoutsel.search.prices import PriceTable, price_parts

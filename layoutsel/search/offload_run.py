@@ -13,13 +13,14 @@ from layoutsel.cluster.topology import Topology
 from layoutsel.core.files import make_folder
 from layoutsel.search.found import NETWORK, FoundMessage, FoundNetwork
 from layoutsel.search.offload.pricing import OffloadPrices
-from layoutsel.search.offload.search import OffloadFound, OffloadSearch, OnReport, search
+from layoutsel.search.offload.search import OffloadFound, OffloadSearch, search
 from layoutsel.search.offload.settings import (
     OffloadLimits,
     OffloadRecipe,
     SearchReport,
     check_names,
 )
+from layoutsel.search.offload.training import OnReport
 from layoutsel.search.offload.transmitted import FLOAT32, PRECISIONS
 from layoutsel.search.parts import parts_of
 from layoutsel.search.pricing import pricing_of

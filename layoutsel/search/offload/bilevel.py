@@ -77,7 +77,7 @@ class BilevelTraining:
                     self._save()
                 yield report
             if phase != "warm":
-                yield SelectorState(**self.states[index - 1])
+                yield _as_arrays(self.states[index - 1])
 
     def _epoch(self, phase: str, epoch: int, epochs: int, weight: float) -> SearchReport:
         start, cpu = time.perf_counter(), time.process_time()
@@ -182,20 +182,17 @@ class BilevelTraining:
         return {
             "phase": phase,
             "time_weight": weight,
-            "operations": tuple(one.numpy() for one in chosen.operations),
-            "resources": tuple(one.numpy() for one in chosen.resources),
-            "channels": {name: one.numpy() for name, one in chosen.channels.items()},
-            "precision": chosen.precision.numpy(),
-            "position": chosen.position.numpy(),
+            "operations": chosen.operations,
+            "resources": chosen.resources,
+            "channels": dict(chosen.channels),
+            "precision": chosen.precision,
+            "position": chosen.position,
             "expected_us": float(cost.us),
             "expected_bytes": float(cost.bytes),
         }
 
     def _save(self) -> None:
-        """Save the state; readers see the old one or the complete new one."""
-        target = Path(self.task.checkpoint)
-        temporary = target.with_name(f"{target.name}.tmp")
-        torch.save(
+        save_state(
             {
                 "fingerprint": self.task.fingerprint,
                 "supernet": self.supernet.state_dict(),
@@ -207,14 +204,13 @@ class BilevelTraining:
                 "reports": [asdict(report) for report in self.reports],
                 "states": self.states,
             },
-            temporary,
+            self.task.checkpoint,
         )
-        temporary.replace(target)
 
     def _load(self) -> None:
         if not Path(self.task.checkpoint).exists():
             return
-        saved = read_checkpoint(self.task.checkpoint)
+        saved = read_state(self.task.checkpoint)
         if saved["fingerprint"] != self.task.fingerprint:
             raise LayoutselError(
                 f"{self.task.checkpoint}: state of a search with other settings, prices or of "
@@ -228,17 +224,36 @@ class BilevelTraining:
         self.states = saved["states"]
 
 
-def read_checkpoint(file: str) -> dict[str, Any]:
+def read_state(file: str) -> dict[str, Any]:
     """Read a saved state; raises :class:`LayoutselError` if it is damaged."""
     try:
-        # The folder is the user's own; states of optimisers and NumPy arrays need pickles.
-        found: dict[str, Any] = torch.load(file, weights_only=False)
+        found: dict[str, Any] = torch.load(file, weights_only=True)
     except Exception as error:  # damaged archives and pickles raise errors of many types
         raise LayoutselError(
             f"{file}: cannot be read as the state of a search ({type(error).__name__}); remove it "
             "to begin again"
         ) from error
     return found
+
+
+def save_state(state: dict[str, Any], file: str) -> None:
+    """Save a state of tensors and plain values; readers see the old one or the complete new one."""
+    target = Path(file)
+    temporary = target.with_name(f"{target.name}.tmp")
+    torch.save(state, temporary)
+    temporary.replace(target)
+
+
+def _as_arrays(state: dict[str, Any]) -> SelectorState:
+    """Convert the tensors of a saved state of selectors."""
+    arrays = {
+        "operations": tuple(one.numpy() for one in state["operations"]),
+        "resources": tuple(one.numpy() for one in state["resources"]),
+        "channels": {name: one.numpy() for name, one in state["channels"].items()},
+        "precision": state["precision"].numpy(),
+        "position": state["position"].numpy(),
+    }
+    return SelectorState(**{**state, **arrays})
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

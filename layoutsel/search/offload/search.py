@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ import numpy as np
 from onnx import ModelProto
 
 from layoutsel import documents
-from layoutsel.device.outcome import Failure, FailureKind
-from layoutsel.device.worker import Worker
 from layoutsel.search.offload.node_tensors import ProjectedNetwork
 from layoutsel.search.offload.onnx_parts import write_parts
 from layoutsel.search.offload.pricing import OffloadPrices, SlicedPrediction
@@ -24,35 +20,20 @@ from layoutsel.search.offload.projection import project
 from layoutsel.search.offload.settings import (
     OffloadLimits,
     OffloadRecipe,
-    RetrainedNetwork,
     RetrainTask,
-    SearchReport,
     SelectorState,
     SupernetTask,
 )
 from layoutsel.search.offload.slicing import OffloadChoice, SlicedNetwork, slice_network
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.offload.times import OffloadTimes
+from layoutsel.search.offload.training import TIME_LIMIT_S, OnReport, Training
 from layoutsel.search.offload.transmitted import FLOAT32, PRECISIONS
 from layoutsel.search.parts import parts_of
 from layoutsel.search.space import Space
-from tvm_passes.errors import LayoutselError
 
-FUNCTION = "layoutsel.search.offload.session:answer"
-"""Function of the child process; only that imports PyTorch."""
-MEMORY_BYTES = 6 << 30
-"""Memory limit of the child process."""
-TIME_LIMIT_S = 3600.0
-"""Default time limit of all trainings of a search, seconds."""
 CHECKPOINT = "supernet.pt"
 """File of the supernet's state."""
-
-OnReport = Callable[[SearchReport], None]
-"""Function that receives a report about each pass over the data."""
-
-
-class OffloadError(LayoutselError):
-    """A training that cannot start, fails or takes too long."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +84,7 @@ def search(
     """Train a supernet, and yield the networks of its selectors, each retrained.
 
     Phases of the search whose selectors lead to the same network yield it once. An interrupted
-    search goes on from the state in `folder`; retrained networks are trained again.
+    search goes on from the states in `folder`.
 
     Parameters
     ----------
@@ -184,11 +165,15 @@ def retrained(
 ) -> OffloadFound:
     """Slice a network, train it from the supernet's weights, and write it."""
     network = sliced(question.space, projected.choice)
+    text = documents.as_text(projected.choice)
+    # The folder belongs to one search, so that the choice alone tells its networks apart.
+    file = f"retrained-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt"
     task = RetrainTask(
         space=question.space,
         choice=projected.choice,
         checkpoint=str(folder / CHECKPOINT),
         recipe=question.recipe,
+        result=str(folder / file),
         seed=question.seed,
         threads=question.threads,
     )
@@ -238,75 +223,3 @@ def _as_lists(times: OffloadTimes) -> list[Any]:
         *([one.operations_us.tolist(), one.sums_us.tolist()] for one in times.cells),
         [times.fixed_us, times.message.us, times.message.us_per_byte],
     ]
-
-
-class Training:
-    """A child process that trains; a context manager whose end ends the process.
-
-    Parameters
-    ----------
-    threads
-        Number of threads.
-    limit_s
-        Time limit of all that is asked of it, seconds.
-
-    Raises
-    ------
-    OffloadError
-        If PyTorch is missing.
-    """
-
-    def __init__(self, threads: int, limit_s: float = TIME_LIMIT_S) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise OffloadError(
-                "training needs PyTorch, which is not installed: pip install 'layoutsel[train]'"
-            )
-        self._limit_s, self._end = limit_s, time.monotonic() + limit_s
-        # A busy wait of idle OpenMP threads would take the time of other processes.
-        environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-        self._worker = Worker(
-            FUNCTION, time_limit_s=limit_s, memory_bytes=MEMORY_BYTES, environment=environment
-        )
-
-    def __enter__(self) -> Training:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._worker.close()
-
-    def supernet(self, task: SupernetTask, on_report: OnReport) -> Iterator[SelectorState]:
-        """Train a supernet, and yield its selectors after each phase."""
-        for one in self._messages(task, on_report):
-            assert isinstance(one, SelectorState)
-            yield one
-
-    def network(self, task: RetrainTask, on_report: OnReport) -> RetrainedNetwork:
-        """Train a sliced network."""
-        (found,) = self._messages(task, on_report)
-        assert isinstance(found, RetrainedNetwork)
-        return found
-
-    def _messages(
-        self, task: SupernetTask | RetrainTask, on_report: OnReport
-    ) -> Iterator[SelectorState | RetrainedNetwork]:
-        payload: SupernetTask | RetrainTask | None = task
-        while True:
-            reply = self._worker.call(payload, limit_s=max(0.0, self._end - time.monotonic()))
-            if isinstance(reply, Failure):
-                raise _error(reply, self._limit_s)
-            if reply.value is None:
-                return
-            payload = None
-            if isinstance(reply.value, SearchReport):
-                on_report(reply.value)
-            else:
-                yield reply.value
-
-
-def _error(failure: Failure, limit_s: float) -> OffloadError:
-    if failure.kind is FailureKind.TIMEOUT:
-        return OffloadError(
-            f"the trainings took more than {limit_s:g} s and were ended: the same command with "
-            "more time goes on with them"
-        )
-    return OffloadError(f"the training failed: {failure.reason}")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from layoutsel import documents
 from layoutsel.exits.training.data import load
-from layoutsel.search.offload.bilevel import BilevelTraining, read_checkpoint
+from layoutsel.search.offload.bilevel import BilevelTraining, read_state, save_state
 from layoutsel.search.offload.magnitudes import largest_channels
 from layoutsel.search.offload.settings import (
     OffloadRecipe,
@@ -21,7 +25,7 @@ from layoutsel.search.offload.settings import (
     SupernetTask,
 )
 from layoutsel.search.offload.sliced_module import SlicedModule
-from layoutsel.search.offload.slicing import slice_network
+from layoutsel.search.offload.slicing import OffloadChoice, slice_network
 from layoutsel.search.offload.supernet import Supernet
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.parts import parts_of
@@ -47,26 +51,23 @@ def _search(task: SupernetTask) -> Iterator[Message]:
 
 
 def _retrain(task: RetrainTask) -> Iterator[Message]:
-    """Train a sliced network, then export and evaluate it."""
+    """Train a sliced network, then evaluate it, or yield the reports of an earlier training."""
+    if task.result is not None and Path(task.result).exists():
+        yield from _kept(task.result)
+        return
     torch.manual_seed(task.seed)
     data = load(task.space.data, task.seed)
-    graph, choice = parts_of(task.space, task.choice.architecture), task.choice
-    supernet = None
-    if task.checkpoint is not None:
-        supernet = Supernet(SupernetShape.of(task.space))
-        supernet.load_state_dict(read_checkpoint(task.checkpoint)["supernet"])
-        if task.by_magnitude:
-            choice = largest_channels(supernet, graph, choice)
-    module = SlicedModule(slice_network(graph, choice))
-    if supernet is not None:
-        module.inherit(supernet)
+    module, choice = _module_of(task)
     inputs = {
         name: _levelled(torch.from_numpy(getattr(data, name).inputs), task.input_levels)
         for name in ("train", "tune", "test")
     }
     labels = {name: torch.from_numpy(getattr(data, name).labels) for name in inputs}
-    yield from train_module(module, inputs["train"], labels["train"], task.recipe)
-    yield RetrainedNetwork(
+    reports = []
+    for report in train_module(module, inputs["train"], labels["train"], task.recipe):
+        reports.append(asdict(report))
+        yield report
+    made = RetrainedNetwork(
         choice=choice,
         weights=module.folded(),
         steps=module.steps(),
@@ -74,6 +75,52 @@ def _retrain(task: RetrainTask) -> Iterator[Message]:
             name: float((logits_of(module, inputs[name]).argmax(1) == labels[name]).double().mean())
             for name in ("tune", "test")
         },
+    )
+    if task.result is not None:
+        _keep(made, reports, task.result)
+    yield made
+
+
+def _module_of(task: RetrainTask) -> tuple[SlicedModule, OffloadChoice]:
+    """Make the network of a task, and its choice with the channels that are sent."""
+    graph, choice = parts_of(task.space, task.choice.architecture), task.choice
+    supernet = None
+    if task.checkpoint is not None:
+        supernet = Supernet(SupernetShape.of(task.space))
+        supernet.load_state_dict(read_state(task.checkpoint)["supernet"])
+        if task.by_magnitude:
+            choice = largest_channels(supernet, graph, choice)
+    module = SlicedModule(slice_network(graph, choice))
+    if supernet is not None:
+        module.inherit(supernet)
+    return module, choice
+
+
+def _keep(made: RetrainedNetwork, reports: list[dict[str, Any]], file: str) -> None:
+    """Save a trained network."""
+    weights = {name: [torch.tensor(one) for one in ones] for name, ones in made.weights.items()}
+    state = {
+        "choice": documents.as_text(made.choice),
+        "weights": weights,
+        "steps": dict(made.steps),
+        "accuracies": dict(made.accuracies),
+        "reports": reports,
+    }
+    save_state(state, file)
+
+
+def _kept(file: str) -> Iterator[Message]:
+    """Read the reports and the network of an earlier training."""
+    saved = read_state(file)
+    yield from (SearchReport(**report) for report in saved["reports"])
+    weights = {
+        name: tuple(one.numpy() for one in tensors) for name, tensors in saved["weights"].items()
+    }
+    yield RetrainedNetwork(
+        choice=OffloadChoice.read(documents.parse_json(saved["choice"], file), file=file),
+        weights=weights,
+        steps=saved["steps"],
+        accuracies=saved["accuracies"],
     )
 
 

@@ -119,6 +119,8 @@ class RetrainTask:
     """Seed of the data's parts, of random weights and the order of data."""
     threads: int = 1
     """Number of threads."""
+    result: str | None = None
+    """File of the trained network; if it exists, nothing is trained. None to keep none."""
     by_magnitude: bool = False
     """True to send as many channels as the choice, those with the largest weights in the state."""
     input_levels: int | None = None
