@@ -25,8 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    from layoutsel.cli.app import app
-    from layoutsel.cli.guard import DEBUG_FLAG, set_debug
+    from layoutsel.core.collection import paused_collection
+
+    with paused_collection():
+        from layoutsel.cli.app import app
+        from layoutsel.cli.guard import DEBUG_FLAG, set_debug
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     set_debug(DEBUG_FLAG in given)

@@ -9,6 +9,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from layoutsel.core.collection import paused_collection
+
 _PYTORCH = "torch"
 _IMPORTERS = frozenset({"tvm_ffi", "tvm"})
 """Packages that import PyTorch if they can, and work as well without it."""
@@ -57,7 +59,8 @@ class _LoaderWithoutPyTorch(Loader):
             # Python raises ImportError for a module that is None.
             sys.modules[_PYTORCH] = None  # type: ignore[assignment]
         try:
-            self._loader.exec_module(module)
+            with paused_collection():
+                self._loader.exec_module(module)
         finally:
             if not is_loaded:
                 del sys.modules[_PYTORCH]

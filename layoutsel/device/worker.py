@@ -9,6 +9,7 @@ of it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import pickle
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from layoutsel.core.closing import Closing
+from layoutsel.core.collection import paused_collection
 from layoutsel.core.memory_limits import limit_memory, most_bytes
 from layoutsel.device.outcome import Failure, FailureKind
 from tvm_passes.errors import LayoutselError
@@ -238,10 +240,12 @@ def serve(descriptor: int, name: str) -> None:
     connection = Connection(descriptor)
     threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
     try:
-        function = _resolve(name)
+        with paused_collection():
+            function = _resolve(name)
     except Exception as error:  # an import may fail in any way: the parent reports it
         connection.send(("failed", _describe(error)))
         return
+    gc.freeze()  # no later collection visits the imported modules
     connection.send(("ready", None))
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
