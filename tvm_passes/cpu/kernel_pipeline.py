@@ -26,12 +26,13 @@ _NOT_FOR_EMITTED = (
     "s_tir.CompactBufferAllocation",
     "s_tir.InjectPermutedLayout",
     "s_tir.InjectVirtualThread",
+    "tirx.RemoveNoOp",
 )
 """Passes that are skipped for emitted kernels.
 
 Most of the time of all passes is spent on inspecting every access of an unrolled kernel, and these
 passes change none: buffers of emitted kernels are compact, and there are neither permuted layouts
-nor virtual threads.
+nor virtual threads, nor statements without effect.
 """
 _ENTRY = "tirx.is_entry_func"
 """Attribute by which TVM marks the only function of a module; kernels return to a larger module."""
