@@ -49,15 +49,26 @@ class _Module:
     """Statements by the name that they define; :data:`EFFECTS` has the rest."""
     imports: dict[str, Definition] = field(default_factory=dict)
     """Imported definitions by their name in this file, including imports within functions."""
+    _bodies: dict[str, _Body] = field(default_factory=dict)
+    """Code of the definitions that were asked for, by name."""
 
-    def read(self, tree: ast.Module) -> None:
+    @classmethod
+    def read(cls, name: str, package: str, source: bytes) -> _Module:
         """Collect the definitions and imports of a file."""
-        for statement in tree.body:
+        module = cls(name, package)
+        for statement in ast.parse(source).body:
             if not _is_for_types(statement):
                 for inner in _statements(statement):
-                    self._import(inner)
-                for name in _defined_by(statement):
-                    self.statements.setdefault(name, []).append(statement)
+                    module._import(inner)
+                for defined in _defined_by(statement):
+                    module.statements.setdefault(defined, []).append(statement)
+        return module
+
+    def body(self, name: str) -> _Body:
+        """Return the code of a definition."""
+        if name not in self._bodies:
+            self._bodies[name] = _Body.read(self.statements[name])
+        return self._bodies[name]
 
     def _import(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Import):
@@ -86,7 +97,6 @@ class Code:
     def __init__(self, packages: Mapping[str, Path]) -> None:
         self.packages = dict(packages)
         self._modules: dict[str, _Module | None] = {}
-        self._bodies: dict[Definition, _Body] = {}
         self._references: dict[Definition, frozenset[Definition]] = {}
 
     @cached_property
@@ -152,6 +162,10 @@ class Code:
         """Read a file."""
         return file.read_bytes()
 
+    def parsed(self, name: str, package: str, source: bytes) -> _Module:
+        """Parse the source of a module."""
+        return _Module.read(name, package, source)
+
     def _named(self, text: str) -> tuple[Definition, ...]:
         found = tuple(self._resolved(Definition.parse(text)))
         if not found:
@@ -173,9 +187,7 @@ class Code:
             (base.with_suffix(".py"), name.rpartition(".")[0]),
         ):
             if file.is_file():
-                module = _Module(name, parent)
-                module.read(ast.parse(self.source(file)))
-                return module
+                return self.parsed(name, parent, self.source(file))
         return None
 
     def _resolved(self, target: Definition) -> Iterator[Definition]:
@@ -225,11 +237,9 @@ class Code:
                 yield from self._resolved(Definition(submodule, attribute or ALL))
 
     def _body(self, definition: Definition) -> _Body:
-        if definition not in self._bodies:
-            module = self._module(definition.module)
-            assert module is not None, "it has been resolved"
-            self._bodies[definition] = _Body.read(module.statements[definition.name])
-        return self._bodies[definition]
+        module = self._module(definition.module)
+        assert module is not None, "it has been resolved"
+        return module.body(definition.name)
 
 
 @dataclass(frozen=True)
