@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-# One process a core; beyond eight, each has too little to do.
-PYTEST = $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxprocesses 8 --dist worksteal --durations 15
+# One process a core; beyond eight, each has too little to do. Hundreds of child processes import the package: each
+# would compile its sources where the environment forbids bytecode files.
+PYTEST = env --unset=PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest tests --numprocesses $(shell nproc) --maxprocesses 8 --dist worksteal --durations 15
 NATIVE := $(wildcard cmake/CMakeLists.txt cmake/*/CMakeLists.txt cmake/*/*.cc cmake/*/*.h)
 CXX_SOURCES := $(filter %.cc %.h,$(NATIVE))
 
