@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from layoutsel.cli import main
+from tests.prepared import run_python
 
 TIME_LIMIT_S = 300
 COMMAND = (sys.executable, "-m", "layoutsel.cli")
@@ -26,14 +27,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def layoutsel(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``layoutsel arguments…`` and return what it did."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT_S,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    _, *command = COMMAND
+    return run_python(*command, *arguments, limit_s=TIME_LIMIT_S, environment=environment)
 
 
 def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:

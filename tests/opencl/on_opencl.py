@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +13,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from tests.prepared import run_python
 from tvm_passes.opencl import plugin
 
 needs_device = pytest.mark.skipif(
@@ -84,13 +82,6 @@ def pointer(tensor: tvm.runtime.Tensor) -> Any:
 
 def python(program: str, **environment: str) -> str:
     """What a process of its own prints; it must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python("-c", program, limit_s=300, environment=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tvm
@@ -12,7 +15,8 @@ EXISTS = "print(bool(tvm.opencl(0).exist), bool(tvm.opencl(99).exist))"
 
 @needs_device
 def test_a_bare_import_is_enough():
-    assert python(f"import tvm; {EXISTS}") == "True False"
+    command = [sys.executable, "-c", f"import tvm; {EXISTS}"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"True False\n"
 
 
 @needs_device

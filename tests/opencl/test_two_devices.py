@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 from onnx import helper
 
 from tests.cli.command import layoutsel as command
+from tests.prepared import run_python
 from tests.reference import relative_error
 from tests.small_models import model_of
 from tvm_passes.opencl import plugin
@@ -29,14 +27,8 @@ PINS = ("stem=opencl@0", "left=opencl@1", "right=opencl@0", "last=opencl@1")
 
 def python(program: str, *arguments: object, devices: str) -> str:
     """What a process that has these devices prints on standard output and on standard error."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "POCL_DEVICES": devices},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    variables = {"POCL_DEVICES": devices}
+    done = run_python("-c", program, *arguments, limit_s=LIMIT_S, environment=variables)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

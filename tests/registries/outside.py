@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.prepared import run_python
 
 PACKAGES = Path(__file__).parent / "packages"
 """Modules that tests install, one file each."""
@@ -58,14 +59,8 @@ class OutsidePackage:
         folders = [str(self.site)] if installed else []
         before = os.environ.get("PYTHONPATH")
         path = os.pathsep.join([*folders, *([before] if before else [])])
-        return subprocess.run(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_TIME_LIMIT_S,
-        )
+        variables = {"PYTHONPATH": path}
+        return run_python("-c", script, *arguments, limit_s=_TIME_LIMIT_S, environment=variables)
 
 
 def install(folder: Path, module: Path, entries: Mapping[str, str]) -> OutsidePackage:
