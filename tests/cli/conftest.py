@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command import layoutsel, small_model, succeed
 
+from tests.once import once
+
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
@@ -17,14 +19,20 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def plan_file(model, tmp_path_factory) -> Path:
     """Its plan."""
-    path = tmp_path_factory.mktemp("plan") / "plan.json"
-    succeed("plan", model, "-o", path, "--cost", "roofline", "--threads", 2, run=layoutsel)
-    return path
+
+    def plan(folder: Path) -> None:
+        given = ("plan", model, "--cost", "roofline", "--threads", 2)
+        succeed(*given, "-o", folder / "plan.json", run=layoutsel)
+
+    return once(tmp_path_factory, "plan", plan) / "plan.json"
 
 
 @pytest.fixture(scope="session")
 def artifact(model, plan_file, tmp_path_factory) -> Path:
     """What the plan was compiled to."""
-    path = tmp_path_factory.mktemp("artifact") / "small.so"
-    succeed("compile", model, "-o", path, "--plan", plan_file, run=layoutsel)
-    return path
+
+    def compile_it(folder: Path) -> None:
+        given = ("compile", model, "--plan", plan_file)
+        succeed(*given, "-o", folder / "small.so", run=layoutsel)
+
+    return once(tmp_path_factory, "artifact", compile_it) / "small.so"

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from layoutsel.units.layouts import packed_layout
 from tests.cli.command import layoutsel, succeed
+from tests.once import once
 
 LAYOUTS = ("NCHW", "NHWC", packed_layout())
-TRIALS = 3
+TRIALS = 2
 
 
 def convolution(path: Path, *, seed: int = 0, head: bool = False) -> Path:
@@ -70,9 +71,13 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tuned(model, tmp_path_factory) -> tuple[Path, str]:
     """Folder of its tuning records, and what the command printed."""
-    folder = tmp_path_factory.mktemp("tuned") / "logs"
-    arguments = ["tune", model, "--trials", TRIALS, "--threads", 1, "--logs", folder]
-    return folder, succeed(*arguments, run=layoutsel)
+
+    def tune(folder: Path) -> None:
+        arguments = ["tune", model, "--trials", TRIALS, "--threads", 1, "--logs", folder / "logs"]
+        (folder / "printed").write_text(succeed(*arguments, run=layoutsel))
+
+    folder = once(tmp_path_factory, "tuned", tune)
+    return folder / "logs", (folder / "printed").read_text()
 
 
 @pytest.fixture
