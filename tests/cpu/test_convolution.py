@@ -120,7 +120,11 @@ EPILOGUES = {
     ("name", "layout"),
     tiered_rows(
         product(EPILOGUES, LAYOUTS),
-        [*product(EPILOGUES, DAILY_LAYOUTS), *product(["residual"], LAYOUTS)],
+        [
+            *product(EPILOGUES, ["NHWC"]),
+            *product(["residual"], LAYOUTS),
+            *product(["scale by channel", "prelu", "silu"], DAILY_LAYOUTS),
+        ],
     ),
 )
 def test_epilogue(name, layout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import pytest
 import tvm
@@ -169,8 +170,18 @@ def test_an_epilogue_needs_a_copy(decision):
     assert check(body, [SHAPE], decision)["cpu_concat"] == 1
 
 
-@pytest.mark.parametrize("decision", [F32[0], F32[1], *STORED[:1]], ids=str)
-@pytest.mark.parametrize("channels", [(5, 24, 1), (17, 3, 40)])
+ODD = [(5, 24, 1), (17, 3, 40)]
+
+
+@pytest.mark.parametrize(
+    ("decision", "channels"),
+    [
+        *product(F32[:2], ODD),
+        pytest.param(*STORED[0].values, ODD[0], marks=needs_bf16),
+        pytest.param(*STORED[0].values, ODD[1], marks=[needs_bf16, pytest.mark.nightly]),
+    ],
+    ids=str,
+)
 def test_parts_of_odd_channels(decision, channels):
     def body(*inputs):
         parts = [nn.max_pool2d(x, (3, 3), padding=(1, 1)) for x in inputs]

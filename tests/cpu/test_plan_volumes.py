@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from reference import TOLERANCE, relative_error, run_onnx
+from tiers import tiered, tiered_rows
 
 import layoutsel
 from layoutsel.compile.offers import Offers
@@ -60,27 +61,41 @@ def check(model):
     assert relative_error(np.asarray(got), want) <= TOLERANCE
 
 
-@pytest.mark.parametrize("computed", [False, True])
+SIZES_AND_ATTRIBUTES = [
+    ((4, 20, (3, 3, 3)), dict(pads=[1] * 6)),
+    ((8, 16, (3, 1, 2)), dict(strides=[2, 1, 3], pads=[1, 0, 0, 2, 0, 1])),
+    ((6, 9, (2, 3, 3)), dict(dilations=[3, 2, 1], pads=[3, 2, 1, 0, 2, 1], group=3)),
+    ((5, 17, (1, 3, 3)), dict(pads=[0, 1, 1, 0, 1, 1])),
+    ((7, 16, (1, 1, 1)), {}),
+    ((3, 16, (1, 1, 1)), dict(strides=[2, 1, 1], pads=[1, 0, 0, 1, 0, 0])),
+    ((4, 4, (3, 3, 3)), dict(group=4)),
+    ((2, 3, (5, 6, 7)), {}),
+]
+
+
+@pytest.mark.parametrize(("sizes", "attributes"), SIZES_AND_ATTRIBUTES)
+def test_a_volume_is_an_image_of_all_its_rows(sizes, attributes):
+    check(model_of(*sizes, **attributes))
+
+
 @pytest.mark.parametrize(
     ("sizes", "attributes"),
-    [
-        ((4, 20, (3, 3, 3)), dict(pads=[1] * 6)),
-        ((8, 16, (3, 1, 2)), dict(strides=[2, 1, 3], pads=[1, 0, 0, 2, 0, 1])),
-        ((6, 9, (2, 3, 3)), dict(dilations=[3, 2, 1], pads=[3, 2, 1, 0, 2, 1], group=3)),
-        ((5, 17, (1, 3, 3)), dict(pads=[0, 1, 1, 0, 1, 1])),
-        ((7, 16, (1, 1, 1)), {}),
-        ((3, 16, (1, 1, 1)), dict(strides=[2, 1, 1], pads=[1, 0, 0, 1, 0, 0])),
-        ((4, 4, (3, 3, 3)), dict(group=4)),
-        ((2, 3, (5, 6, 7)), {}),
-    ],
+    tiered_rows(SIZES_AND_ATTRIBUTES, [SIZES_AND_ATTRIBUTES[number] for number in (2, 5, 6)]),
 )
-def test_a_volume_is_an_image_of_all_its_rows(sizes, attributes, computed):
-    check(model_of(*sizes, computed=computed, **attributes))
+def test_a_volume_with_computed_weights(sizes, attributes):
+    """Daily one in groups, one of pixels and one of each channel."""
+    check(model_of(*sizes, computed=True, **attributes))
 
 
 @pytest.mark.parametrize(
     "residual",
-    [(2, 16, 5, 6, 7), (16, 1, 1, 1), (5, 1, 1), (6, 7), (1, 16, 1, 6, 1), (2, 1, 5, 1, 7), (1,)],
+    tiered(
+        [
+            *((2, 16, 5, 6, 7), (16, 1, 1, 1), (5, 1, 1), (6, 7), (1, 16, 1, 6, 1)),
+            *((2, 1, 5, 1, 7), (1,)),
+        ],
+        [(2, 16, 5, 6, 7), (16, 1, 1, 1), (6, 7), (2, 1, 5, 1, 7)],
+    ),
 )
 def test_operands_are_broadcast_along_any_axis_of_volumes(residual):
     check(model_of(4, 16, (3, 3, 3), residual=residual, pads=[1] * 6))
