@@ -12,6 +12,7 @@ import importlib
 import os
 import pickle
 import runpy
+import signal
 import socket
 import struct
 import sys
@@ -71,6 +72,7 @@ def become(arguments: list[str], environment: dict[str, str], folder: str) -> No
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[0] = ""
     path = environment.get("PYTHONPATH", "")
     sys.path[1:1] = [entry for entry in path.split(os.pathsep) if entry not in {"", *sys.path}]
@@ -90,5 +92,6 @@ def become(arguments: list[str], environment: dict[str, str], folder: str) -> No
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the server without a word
     import_others()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,5 +1,7 @@
 """`--cost auto` measures only while the uncertainty of the predictions is expected to cost much."""
 
+from dataclasses import replace
+
 import pytest
 
 from layoutsel.compile import make_plan
@@ -42,46 +44,53 @@ def spreads(monkeypatch, factor):
     monkeypatch.setattr(LearnedCost, "subgraphs", scaled)
 
 
-def offers(tmp_path):
-    return Offers.of(Session.open("light:squeezenet", threads=2, cache=tmp_path / "m.sqlite"))
+@pytest.fixture(scope="module")
+def opened():
+    return Session.open("light:squeezenet", threads=2)
+
+
+@pytest.fixture
+def offers(opened, tmp_path):
+    """Of a session that knows no measurements."""
+    options = replace(opened.options, cache=tmp_path / "m.sqlite")
+    return Offers.of(replace(opened, options=options))
 
 
 @pytest.mark.parametrize("cost", PREDICTED)
-def test_certain_predictions_are_not_measured(tmp_path, monkeypatch, asked, cost):
+def test_certain_predictions_are_not_measured(offers, monkeypatch, asked, cost):
     spreads(monkeypatch, 1e-6)
-    priced_problem(offers(tmp_path), cost)
+    priced_problem(offers, cost)
     assert asked == []
 
 
 @pytest.mark.parametrize("cost", PREDICTED)
 def test_uncertain_ones_are_measured_unless_predictions_alone_are_wanted(
-    tmp_path, monkeypatch, asked, cost
+    offers, monkeypatch, asked, cost
 ):
     spreads(monkeypatch, 2.0)
-    priced_problem(offers(tmp_path), cost, measure_budget_s=1.0)
+    priced_problem(offers, cost, measure_budget_s=1.0)
     assert bool(asked) == (cost != "learned")
 
 
-def test_automatic_measuring_tolerates_more(tmp_path, monkeypatch, asked):
+def test_automatic_measuring_tolerates_more(offers, monkeypatch, asked):
     """An expected loss that is not worth measuring automatically is measured on request."""
     spreads(monkeypatch, 0.3)
     monkeypatch.setattr(make_plan, "WORTHWHILE", Tolerance(1.0))
-    priced_problem(offers(tmp_path), "auto")
+    priced_problem(offers, "auto")
     assert asked == []
-    priced_problem(offers(tmp_path), "hybrid", measure_budget_s=1.0)
+    priced_problem(offers, "hybrid", measure_budget_s=1.0)
     assert asked
 
 
 @pytest.mark.parametrize("best", [1, 3])
-def test_only_the_most_promising_candidates_are_profiled(tmp_path, asked, best):
+def test_only_the_most_promising_candidates_are_profiled(offers, asked, best):
     """The best of each sub-graph by prediction and one other, the same at every call."""
-    network = offers(tmp_path)
-    cold = priced_problem(network, "learned")
+    cold = priced_problem(offers, "learned")
     calls = []
     for _ in range(2):
         asked.clear()
-        with cost_model(network, "measured", best=best) as model:
-            known = priced_by(network, model)
+        with cost_model(offers, "measured", best=best) as model:
+            known = priced_by(offers, model)
         calls.append({(p["function"], p["decision"]) for p in asked if p["kind"] == "subgraph"})
     # What is implausible, as these times are, is measured again.
     assert calls[1] <= calls[0]
