@@ -76,9 +76,9 @@ class FoundNetwork(SavedDocument):
     placement: Mapping[str, str]
     """Node by part."""
     sent: tuple[FoundMessage, ...]
-    """Tensors between nodes."""
+    """Tensors that an answer sends between nodes."""
     predicted_us: float
-    """Predicted time of a request: the sum of all prices, microseconds."""
+    """Predicted time of the work that was searched for: the sum of all prices, microseconds."""
     spread_us: float
     """Uncertainty of `predicted_us`, microseconds."""
     accuracies: Mapping[str, float]

@@ -9,7 +9,7 @@ from layoutsel.cluster.problem import Cluster
 from layoutsel.cluster.routes import maker_of, readers_of
 from layoutsel.search.found import FoundMessage, FoundNetwork
 from layoutsel.search.parts import INPUT, PartGraph
-from layoutsel.search.placing import cluster_of, placed, placed_us
+from layoutsel.search.placing import INFERENCE, WORKS, cluster_of, placed, placed_us
 from layoutsel.search.prices import PriceTable
 from layoutsel.search.run_folder import SearchQuestion, routes_of_question
 from layoutsel.search.space import Architecture
@@ -43,16 +43,18 @@ def found_network(
     accuracies
         Shares of right answers.
     """
-    cluster = cluster_of(graph, table, routes_of_question(question))
-    placement = placed(graph, nodes)
-    predictor = Predictor(cluster)
+    routes = routes_of_question(question)
+    work = WORKS[question.choices.get("objective", INFERENCE.name)]
+    whole = cluster_of(graph, table, routes, work)
+    placement = placed(graph, nodes, work)
+    answering = cluster_of(graph, table, routes)
     return FoundNetwork(
         number=number,
         architecture=architecture,
         placement={part.name: nodes[part.name] for part in graph.parts},
-        sent=tuple(sent_tensors(cluster, graph, placement)),
-        predicted_us=placed_us(cluster, placement),
-        spread_us=predictor.sum_spread(cluster.problem, alone(placement)),
+        sent=tuple(sent_tensors(answering, graph, placed(graph, nodes))),
+        predicted_us=placed_us(whole, placement),
+        spread_us=Predictor(whole).sum_spread(whole.problem, alone(placement)),
         accuracies=accuracies,
     )
 
