@@ -51,25 +51,25 @@ PARTS = ("tune", "certify", "test")
 
 
 def topology() -> tuple[Topology, Statistics]:
-    """A busy terminal in front of a hub and a server."""
-    nodes = ("terminal", "hub", "server")
-    links = (
-        ("terminal", "hub", 0.02, 500.0),
-        ("hub", "server", 0.1, 500.0),
-        ("terminal", "server", 0.01, 2000.0),
-    )
+    """A busy terminal in front of a hub, both with little memory, and a server."""
     found = Topology(
         directed=False,
         multigraph=False,
-        graph=Header(schema_version=1, origin=nodes[0]),
-        nodes=tuple(Node(id=node, threads=1) for node in nodes),
-        links=tuple(
-            Link(source=a, target=b, gbps=gbps, rtt_us=rtt_us) for a, b, gbps, rtt_us in links
+        graph=Header(schema_version=1, origin="terminal"),
+        nodes=(
+            Node(id="terminal", threads=1, memory_bytes=60e3),
+            Node(id="hub", threads=1, memory_bytes=300e3),
+            Node(id="server", threads=1),
+        ),
+        links=(
+            Link(source="terminal", target="hub", gbps=0.005, rtt_us=1e3),
+            Link(source="hub", target="server", gbps=0.02, rtt_us=2e3),
+            Link(source="terminal", target="server", gbps=0.002, rtt_us=8e3),
         ),
     )
-    return found, Statistics(
-        nodes={"terminal": NodeState(others_busy=0.9), "hub": NodeState(others_busy=0.5)}
-    )
+    busy = {"terminal": 0.9, "hub": 0.5}
+    states = {name: NodeState(others_busy=share) for name, share in busy.items()}
+    return found, Statistics(nodes=states)
 
 
 def searched(folder: Path, epochs: int, queries: int) -> tuple[RunFolder, FoundNetwork]:

@@ -22,16 +22,16 @@ from layoutsel.search.two_devices import DEVICE, two_devices
 
 DATA = "mnist1d"
 """Data set."""
-LINK = "20Mbit/s,5ms"
+LINK = "2Mbit/s,2ms"
 """Link between both nodes."""
 DEVICE_LOAD = 0.9
 """Share of the device's processors that other work occupies: it is ten times slower."""
 DEVICE_BYTES = 60e3
 """Memory of the device in the joint search: larger networks must be divided."""
-MAX_US = 12e3
+MAX_US = 10e3
 """Hard limit on the time of a request in the search for two devices, microseconds."""
 RECIPE = OffloadRecipe(
-    warm_epochs=5, search_epochs=6, sweep_epochs=3, time_weights=(0.05, 0.5), retrain_epochs=10
+    warm_epochs=5, search_epochs=6, sweep_epochs=3, time_weights=(0.05, 0.5, 2.0), retrain_epochs=10
 )
 """Training of the search for two devices."""
 QUERIES, NETWORKS, EPOCHS, RETRAIN_EPOCHS = 48, 3, 15, 8

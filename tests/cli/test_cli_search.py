@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
-from command import refused, run_here, succeed
+from command import COMMAND, refused, run_here, succeed
 
+from layoutsel.core.exit_codes import INTERRUPTED
 from layoutsel.search.found import FoundNetwork
 from layoutsel.search.run_folder import QUESTION
 from tests.search.tables import small_table
@@ -167,3 +171,31 @@ def test_a_table_is_searched_and_a_bad_one_refused(tmp_path):
         "search", "bench", "--table", file, "--methods", "unknown"
     )
     assert "no-such.npz" in refused("search", "bench", "--table", tmp_path / "no-such.npz")
+
+
+@needs_torch
+@pytest.mark.nightly
+def test_an_interrupted_search_goes_on_where_it_ended(files, tmp_path):
+    words = map(str, ("search", "joint", *files(), *SMALL[:4], "--epochs", 500))
+    command = [*COMMAND, *words]
+    log = tmp_path / "run" / "log.jsonl"
+
+    def interrupted_after(passes: int) -> str:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            end = time.monotonic() + 120
+            while not log.exists() or len(log.read_text().splitlines()) < passes:
+                assert time.monotonic() < end
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED
+        return errors
+
+    assert "interrupted" in interrupted_after(2).splitlines()[-1]
+    first = log.read_text().splitlines()
+    interrupted_after(len(first) + 2)
+    epochs = [json.loads(line)["report"]["epoch"] for line in log.read_text().splitlines()]
+    # A pass whose state was saved may lack its line.
+    assert epochs == sorted(set(epochs))
+    assert epochs[: len(first)] == list(range(1, len(first) + 1))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from layoutsel import documents
 from layoutsel.search.dominance import hypervolume, non_dominated
@@ -133,8 +134,12 @@ class AskedNetworks:
 
     def _promising(self, count: int, random: np.random.Generator) -> list[Architecture]:
         """Networks of exact fronts of the surrogate, by its means and by draws."""
-        posterior = Posterior.fit(self.graph, list(self.accuracies), list(self.accuracies.values()))
-        scores = [posterior.scores, *(posterior.draw(random) for _ in range(_DRAWS))]
+        # Matrices are so small that threads would only wait for each other.
+        with threadpool_limits(1, "blas"):
+            posterior = Posterior.fit(
+                self.graph, list(self.accuracies), list(self.accuracies.values())
+            )
+            scores = [posterior.scores, *(posterior.draw(random) for _ in range(_DRAWS))]
         found: list[Architecture] = []
         for one in scores:
             front = self._front(one)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import onnx
+from scipy.stats import kendalltau
 
-from layoutsel.search.found import NETWORK, SHARED, FoundNetwork
+from layoutsel.search.found import NETWORK, SHARED, TUNE, FoundNetwork
 from layoutsel.search.joint.asking import AskedNetworks
 from layoutsel.search.joint.question import RETRAIN_RATE
 from layoutsel.search.joint.tasks import Pass, Retraining, SharedTraining, TrainingSchedule
@@ -84,9 +85,16 @@ def search_joint(
         while chosen := asked.next():
             asked.add(chosen, trainer.accuracies(chosen))
             say(asked.state())
-        return [
+        found = [
             _trained(run, asked, number, trainer, report) for number in range(len(asked.best()))
         ]
+    if len(found) > 2:
+        pairs = [(one.accuracies[SHARED], one.accuracies[TUNE]) for one in found]
+        say(
+            "rank correlation (Kendall) of accuracies with common weights and after training: "
+            f"{kendalltau(*zip(*pairs, strict=True)).statistic:.2f}"
+        )
+    return found
 
 
 def _trained(
