@@ -111,7 +111,8 @@ def selector_loss_gradients(precisions):
             if len(precisions) > 1:
                 return total
             choices = training.selectors.sample(1.0, training.random)
-            return total + training._loss(training.validation, torch.arange(16), choices)
+            inputs, labels = training.validation
+            return total + training._loss((inputs[:16], labels[:16]), choices)
 
         training.supernet.train()
         training.selectors.zero_grad()
@@ -177,13 +178,13 @@ def tiny_task(space, **changes):
     )
 
 
-def tiny_data(samples=64):
-    """Random signals and classes."""
+def tiny_data(samples=64, shape=(1, 1, 40)):
+    """Random inputs and classes."""
     rng = np.random.default_rng(0)
     type_ = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
 
     def drawn():
-        inputs = rng.normal(size=(samples, 1, 1, 40)).astype(type_)
+        inputs = rng.normal(size=(samples, *shape)).astype(type_)
         return LabelledSamples(inputs=inputs, labels=rng.integers(0, 10, samples))
 
     return DataParts(train=drawn(), tune=drawn(), certify=drawn(), test=drawn())
@@ -191,7 +192,9 @@ def tiny_data(samples=64):
 
 def resumed_training(file):
     """Reports and states of a training without a break, and of one with a break after a pass."""
-    task = replace(tiny_task(small_space((2, 1))), checkpoint=file)
+    # Images are moved at random.
+    space = replace(small_space((2, 1)), input_shape=(1, 6, 8))
+    task, data = replace(tiny_task(space), checkpoint=file), tiny_data(shape=(1, 6, 8))
 
     def seen(messages):
         return [
@@ -199,11 +202,11 @@ def resumed_training(file):
             for one in messages
         ]
 
-    whole = seen(BilevelTraining(replace(task, checkpoint=file + ".whole"), tiny_data()).run())
-    broken = BilevelTraining(task, tiny_data()).run()
+    whole = seen(BilevelTraining(replace(task, checkpoint=file + ".whole"), data).run())
+    broken = BilevelTraining(task, data).run()
     for _ in range(2):
         next(broken)
-    return whole, seen(BilevelTraining(task, tiny_data()).run())
+    return whole, seen(BilevelTraining(task, data).run())
 
 
 def sliced_and_masked(cases):

@@ -18,12 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from layoutsel.exits.training.data import DataParts, LabelledSamples
+from layoutsel.exits.training.recipe import shifted
 from layoutsel.search.offload.expected_time import ExpectedCost, expected
 from layoutsel.search.offload.selectors import Choices, Selectors
 from layoutsel.search.offload.settings import SearchReport, SelectorState, SupernetTask
 from layoutsel.search.offload.supernet import Supernet
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from tvm_passes.errors import LayoutselError
+
+IMAGE_SHIFT = (2, 2)
+"""Most points by which images of training data are moved along each axis."""
 
 
 class BilevelTraining:
@@ -90,7 +94,8 @@ class BilevelTraining:
         for chosen in self._batches(self.train[0]):
             with torch.no_grad():
                 choices = self.selectors.sample(temperature, self.random)
-            loss = self._loss(self.train, chosen, choices)
+            moved = shifted(self.train[0][chosen], shift_of(self.train[0]))
+            loss = self._loss((moved, self.train[1][chosen]), choices)
             _step(self.weights_optimizer, loss)
             total += loss.item() * len(chosen)
             if not is_warm:
@@ -112,7 +117,8 @@ class BilevelTraining:
         """Update all selectors on some validation samples; returns their loss."""
         self.supernet.requires_grad_(False)
         choices = self.selectors.sample(temperature, self.random)
-        loss = self._loss(self.validation, chosen, choices)
+        inputs, labels = self.validation
+        loss = self._loss((inputs[chosen], labels[chosen]), choices)
         cost = self._expected()
         excess = self._excess(cost)
         # The logarithm weighs a relative gain the same at every time.
@@ -125,8 +131,9 @@ class BilevelTraining:
         self.supernet.requires_grad_(True)
         return loss.item()
 
-    def _loss(self, data: tuple[Tensor, Tensor], chosen: Tensor, choices: Choices) -> Tensor:
-        return functional.cross_entropy(self.supernet(data[0][chosen], choices), data[1][chosen])
+    def _loss(self, data: tuple[Tensor, Tensor], choices: Choices) -> Tensor:
+        inputs, labels = data
+        return functional.cross_entropy(self.supernet(inputs, choices), labels)
 
     def _expected(self) -> ExpectedCost:
         return expected(self.shape, self.task.times, self.selectors.probabilities())
@@ -201,6 +208,7 @@ class BilevelTraining:
                 "selector_optimizer": self.selector_optimizer.state_dict(),
                 "multipliers": self.multipliers,
                 "random": self.random.get_state(),
+                "shifts": torch.get_rng_state(),
                 "reports": [asdict(report) for report in self.reports],
                 "states": self.states,
             },
@@ -220,8 +228,15 @@ class BilevelTraining:
             getattr(self, name).load_state_dict(saved[name])
         self.multipliers.copy_(saved["multipliers"])
         self.random.set_state(saved["random"])
+        # Shifts of images are drawn from PyTorch's own generator.
+        torch.set_rng_state(saved["shifts"])
         self.reports = [SearchReport(**report) for report in saved["reports"]]
         self.states = saved["states"]
+
+
+def shift_of(inputs: Tensor) -> tuple[int, int]:
+    """Most points by which training inputs (N, channels, height, width) are moved; images alone."""
+    return IMAGE_SHIFT if inputs.shape[2] > 1 else (0, 0)
 
 
 def read_state(file: str) -> dict[str, Any]:

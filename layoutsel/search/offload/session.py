@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from layoutsel import documents
 from layoutsel.exits.training.data import load
-from layoutsel.search.offload.bilevel import BilevelTraining, read_state, save_state
+from layoutsel.exits.training.recipe import shifted
+from layoutsel.search.offload.bilevel import BilevelTraining, read_state, save_state, shift_of
 from layoutsel.search.offload.magnitudes import largest_channels
 from layoutsel.search.offload.settings import (
     OffloadRecipe,
@@ -138,7 +139,8 @@ def train_module(
         total = 0.0
         module.train()
         for chosen in torch.randperm(len(inputs)).split(recipe.batch):
-            loss = functional.cross_entropy(module(inputs[chosen]), labels[chosen])
+            moved = shifted(inputs[chosen], shift_of(inputs))
+            loss = functional.cross_entropy(module(moved), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
