@@ -59,7 +59,16 @@ from layoutsel.search.two_devices import two_devices
 DEVICE = Path(__file__).parents[1] / "machines/small_board.json"
 LINKS = {"mnist1d": "50kbit/s,5ms", "mnist5k": "50kbit/s,5ms"}
 PRECISIONS = tuple(SIZES)
-RECIPE = OffloadRecipe()
+RECIPES = {
+    "full": OffloadRecipe(),
+    "short": OffloadRecipe(
+        warm_epochs=5,
+        search_epochs=6,
+        sweep_epochs=3,
+        retrain_epochs=12,
+        time_weights=(0.01, 0.1, 0.5),
+    ),
+}
 FROZEN = ("operations", "resources", "channels", "precision", "position")
 EQUAL = 0.005
 """Drop of accuracy on validation data that counts as equal."""
@@ -310,6 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="mnist5k", choices=sorted(LINKS))
     parser.add_argument("--link")
+    parser.add_argument("--recipe", default="full", choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", default="channels,limits,sequential,frozen")
@@ -319,22 +329,22 @@ def main() -> None:
     link = arguments.link or LINKS[arguments.data]
     arguments.work.mkdir(parents=True, exist_ok=True)
     rows = documents.load_json(arguments.json)["rows"] if arguments.json.exists() else []
-    done = {(row["data"], row["link"], row["seed"]) for row in rows}
+    done = {(row["data"], row["link"], row["recipe"], row["seed"]) for row in rows}
     for seed in range(arguments.seeds):
-        if (arguments.data, link, seed) in done:
+        if (arguments.data, link, arguments.recipe, seed) in done:
             continue
         start = time.perf_counter()
         question = OffloadSearch(
             space=offload_space(arguments.data),
             prices=prices_over(link, arguments.work),
-            recipe=RECIPE,
+            recipe=RECIPES[arguments.recipe],
             precisions=PRECISIONS,
             seed=seed,
             threads=arguments.threads,
         )
         found = []
         for row in seed_rows(question, arguments.work / str(seed), set(arguments.parts.split(","))):
-            found.append({"data": arguments.data, "link": link, **row})
+            found.append({"data": arguments.data, "link": link, "recipe": arguments.recipe, **row})
             print(*found[-1].values(), sep="\t", flush=True)
         rows += found
         save(arguments.json, rows)

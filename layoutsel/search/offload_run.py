@@ -144,7 +144,6 @@ def search_offload(
             f"found a network of {one.predicted.us / 1e3:.3f} ms that sends "
             f"{sum(one.predicted.bytes.values())} bytes, {100 * one.accuracies['tune']:.1f} % right"
         )
-    run.keep_prices(prices.table)
     return [_kept(run, number, one, prices) for number, one in enumerate(_front(found))]
 
 

@@ -25,14 +25,22 @@ def priced(run: RunFolder) -> PriceTable:
     known = run.prices
     if known is not None:
         return known
-    table = pricing_of(run)(signatures_of(run.question.space))
-    run.keep_prices(table)
-    return table
+    return pricing_of(run)(signatures_of(run.question.space))
 
 
 def pricing_of(run: RunFolder) -> Callable[[Iterable[PartSignature]], PriceTable]:
-    """Function that prices parts on the classes of a search's nodes."""
+    """Function that prices parts on the classes of a search's nodes, and keeps their prices.
+
+    A search that was interrupted must go on with the same prices.
+    """
     question = run.question
     classes = machine_classes(question.topology, run.path)
     options = Options(cost=question.choices[COST])
-    return lambda signatures: price_parts(signatures, classes, options)
+
+    def price(signatures: Iterable[PartSignature]) -> PriceTable:
+        table = price_parts(signatures, classes, options)
+        known = run.prices
+        run.keep_prices(table if known is None else known.merged(table))
+        return table
+
+    return price

@@ -161,6 +161,25 @@ def a_step_moves_all_selectors(frozen):
     return moved, max(float((a - b).abs().max()) for a, b in zip(after, weights, strict=True))
 
 
+def ascent_to_a_limit(kind):
+    """Expected values over their limit, and both multipliers, after each selector step."""
+    task = tiny_task(small_space((2, 1)))
+    training = BilevelTraining(replace(task, limits=OffloadLimits()), tiny_data())
+    fixed = task.times.fixed_us if kind == "us" else 0.0
+    with torch.no_grad():
+        most = fixed + (float(getattr(training._expected(), kind)) - fixed) / 2
+    task = replace(task, limits=OffloadLimits(**{kind: most}))
+    training = BilevelTraining(task, tiny_data())
+    training.supernet.train()
+    seen = []
+    for _ in range(80):
+        with torch.no_grad():
+            now = float(getattr(training._expected(), kind))
+        training.selector_step(torch.arange(32), 1.0, 0.0)
+        seen.append((now / most, training.multipliers.tolist()))
+    return seen
+
+
 def tiny_task(space, **changes):
     """A task with random prices, limits and precisions."""
     recipe = OffloadRecipe(

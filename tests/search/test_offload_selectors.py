@@ -68,6 +68,21 @@ def test_a_step_moves_all_selectors_and_no_weight(checked, frozen):
     assert {kind for kind, change in moved.items() if change == 0} == set(frozen)
 
 
+@pytest.mark.parametrize(("kind", "own"), [("us", 0), ("bytes", 1)])
+def test_multipliers_rise_until_a_limit_is_kept(checked, kind, own):
+    seen = checked("ascent_to_a_limit", kind)
+    values = [value for value, _ in seen]
+    assert values[0] > 1.2
+    assert min(values) < 1
+    assert values[-1] < 1.1
+    assert all(ones[1 - own] == 0 for _, ones in seen)
+    # The multiplier rises exactly while the limit is exceeded, and never below 0.
+    before = 0.0
+    for value, ones in seen:
+        assert ones[own] == pytest.approx(max(0.0, before + 0.05 * (value - 1)), abs=1e-5)
+        before = ones[own]
+
+
 def test_an_interrupted_training_goes_on(checked, tmp_path):
     whole, resumed = checked("resumed_training", str(tmp_path / "state.pt"))
     assert [one[:2] for one in whole] == [
