@@ -2,10 +2,10 @@
 
 ``PYTHONPATH=bench python -m exits.serving net.exits.so test.npz --json bench/results/exits_serving.json``: requests arrive
 by a Poisson process at shares of the rate that the trunk alone sustains, and at shares of the rate that the exits sustain
-one by one. All contenders get the same arrivals, one after the other in each round. Latencies count from the arrival, so
-that a late start is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the
-largest one is measured with a full queue, beside calls of the network without a server, and with the processor time per
-request of both.
+one by one. All contenders get the same arrivals, one after the other in each round: calls without a server on the thread
+that they arrive on, a server one by one, and a server in batches. Latencies count from the arrival, so that a late start
+is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the largest one is
+measured with a full queue, with the processor time per request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMIT_S = 60.0
 
 
 class Contender(NamedTuple):
-    """An arrangement, and the largest number of requests at once."""
+    """An arrangement, and the largest number of requests at once; 0 for calls without a server."""
 
     name: str
     model: ExitModel
@@ -47,26 +47,23 @@ class Full(NamedTuple):
 
 
 def contending(models: Mapping[str, ExitModel]) -> Iterator[Contender]:
-    """Yield every arrangement one by one, and in batches if it was compiled for them."""
+    """Yield every arrangement without a server, one by one, and in batches if it was compiled for them."""
     for name, model in models.items():
+        yield Contender(f"{name}, calls", model, 0)
         yield Contender(name, model, 1)
         batches = model.batches(model.arrangement) if isinstance(model, ExitModel) else None
         if batches is not None:
             yield Contender(f"{name}, batches", model, batches.most)
 
 
-def called(model: ExitModel, samples: Samples, requests: int) -> Full:
-    """Answers by calls, one after the other."""
+def full(one: Contender, samples: Samples, requests: int) -> Full:
+    """Answers of calls in a row, or while the queue of a server is never empty."""
     count = len(samples.inputs)
-    start_s, processor_s = time.perf_counter(), time.process_time()
-    for number in range(requests):
-        model(*samples.inputs[number % count])
-    return _full(start_s, processor_s, requests)
-
-
-def streamed(one: Contender, samples: Samples, requests: int) -> Full:
-    """Answers while the queue of a server is never empty."""
-    count = len(samples.inputs)
+    if not one.batch:
+        start_s, processor_s = time.perf_counter(), time.process_time()
+        for number in range(requests):
+            one.model(*samples.inputs[number % count])
+        return _full(start_s, processor_s, requests)
     with ExitServer(one.model, queue=max(QUEUE, 4 * one.batch), batch=one.batch) as server:
         start_s, processor_s = time.perf_counter(), time.process_time()
         for _ in server.stream(samples.inputs[n % count] for n in range(requests)):
@@ -84,14 +81,22 @@ def _full(start_s: float, processor_s: float, requests: int) -> Full:
 def served(one: Contender, samples: Samples, gaps_s: np.ndarray) -> tuple[np.ndarray, float]:
     """Latencies of requests that arrive after these gaps, microseconds, and answers per second."""
     ends = np.zeros(len(gaps_s))
+    begin = time.perf_counter() + 0.01
+    arrivals = begin + np.cumsum(gaps_s)
+    count = len(samples.inputs)
+    if not one.batch:
+        for number, arrival in enumerate(arrivals.tolist()):
+            _wait_for(arrival)
+            one.model(*samples.inputs[number % count])
+            ends[number] = time.perf_counter()
+        return 1e6 * (ends - arrivals), len(ends) / (ends[-1] - begin)
     with ExitServer(one.model, queue=len(gaps_s), batch=one.batch) as server:
         begin = time.perf_counter() + 0.01
         arrivals = begin + np.cumsum(gaps_s)
         futures = []
         for number, arrival in enumerate(arrivals.tolist()):
-            if (left := arrival - time.perf_counter()) > 0:
-                time.sleep(left)
-            future = server.submit(samples.inputs[number % len(samples.inputs)])
+            _wait_for(arrival)
+            future = server.submit(samples.inputs[number % count])
             future.add_done_callback(
                 lambda _, number=number: ends.__setitem__(number, time.perf_counter())
             )
@@ -101,20 +106,22 @@ def served(one: Contender, samples: Samples, gaps_s: np.ndarray) -> tuple[np.nda
     return 1e6 * (ends - arrivals), len(ends) / (ends.max() - begin)
 
 
+def _wait_for(arrival_s: float) -> None:
+    if (left_s := arrival_s - time.perf_counter()) > 0:
+        time.sleep(left_s)
+
+
 def rows_of(
     models: Mapping[str, ExitModel], samples: Samples, requests: int, seed: int
 ) -> list[dict[str, Any]]:
     """Figures of all contenders at all rates; each round has the same arrivals for all of them."""
     generator = np.random.default_rng(seed)
     every = list(contending(models))
-    direct: dict[str, list[Full]] = {name: [] for name in models}
-    full: dict[str, list[Full]] = {one.name: [] for one in every}
+    full_of: dict[str, list[Full]] = {one.name: [] for one in every}
     for _ in range(ROUNDS):
-        for name, model in models.items():
-            direct[name].append(called(model, samples, requests))
         for one in every:
-            full[one.name].append(streamed(one, samples, requests))
-    medians = {name: Full(*np.median(found, axis=0).tolist()) for name, found in full.items()}
+            full_of[one.name].append(full(one, samples, requests))
+    medians = {name: Full(*np.median(found, axis=0).tolist()) for name, found in full_of.items()}
     rows = []
     for base in (name for name in (ALONE, CHOSEN) if name in medians):
         # A rate that the exits sustain is far beyond that of the trunk alone.
@@ -129,7 +136,6 @@ def rows_of(
             for one in able:
                 runs = found[one.name]
                 p99 = [float(np.percentile(times, 99)) for times, _ in runs]
-                of_calls = np.median(direct[one.name.partition(",")[0]], axis=0).tolist()
                 rows.append(
                     {
                         "arrangement": one.name,
@@ -140,8 +146,6 @@ def rows_of(
                         "throughput_hz": float(np.median([hz for _, hz in runs])),
                         "full_hz": medians[one.name].hz,
                         "full_processor_us": medians[one.name].processor_us,
-                        "calls_hz": of_calls[0],
-                        "calls_processor_us": of_calls[1],
                         "p50_us": float(np.median([np.median(times) for times, _ in runs])),
                         "p99_us": float(np.median(p99)),
                         "p99_spread_us": (max(p99) - min(p99)) / 2,
@@ -168,8 +172,7 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['utilisation']:.1f} of {row['utilisation_of']:12} {row['arrangement']:28} "
-            f"{row['throughput_hz']:9.1f}/s of {row['full_hz']:9.1f}/s (calls {row['calls_hz']:9.1f}/s), processor "
-            f"{row['full_processor_us']:7.1f} µs (calls {row['calls_processor_us']:7.1f})   "
+            f"{row['throughput_hz']:9.1f}/s of {row['full_hz']:9.1f}/s, processor {row['full_processor_us']:7.1f} µs   "
             f"p50 {row['p50_us']:9.1f} µs   p99 {row['p99_us']:9.1f} µs"
         )
     save(asked.json, [{**row, "machine": this_machine().fingerprint} for row in rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -81,8 +82,11 @@ class Dispatcher:
 def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int) -> None:
     """Answer requests until the end of the queue."""
     while (requests := _taken(queue, model, most)) is not None:
-        if requests:
+        try:
             model.answer_all(requests)
+        except BaseException as error:  # it belongs to those who wait
+            for request in requests:
+                request.fail(error)
         del requests  # an idle thread keeps no request
 
 
@@ -113,16 +117,16 @@ def _end(queue: Queue) -> None:
 
 
 def _fail_all(queue: Queue) -> None:
-    """Fail the requests that wait."""
-    while True:
-        try:
+    """Fail the requests that wait; the end of the queue stays in it."""
+    is_ended = False
+    with suppress(Empty):
+        while True:
             one = queue.get_nowait()
-        except Empty:
-            return
-        if one is None:
-            _end(queue)
-            return
-        if one.is_wanted:
-            one.fail(WorkerClosed("the server is closed: make another one"))
-        else:
-            one.leave()
+            if one is None:
+                is_ended = True
+            elif one.is_wanted:
+                one.fail(WorkerClosed("the server is closed: make another one"))
+            else:
+                one.leave()
+    if is_ended:
+        _end(queue)

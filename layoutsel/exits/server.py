@@ -116,6 +116,23 @@ class ExitServer(Closing):
         self._dispatcher.put(waiting)
         return waiting.future
 
+    def answer(self, request: Request, *, deadline_ms: float | None = None) -> ExitAnswer:
+        """Answer a request; waits until then.
+
+        It runs on the calling thread if no other request waits or is in progress, without a switch
+        of threads. Parameters and errors are those of :meth:`submit` and of its future.
+        """
+        start_s, deadline_s = self._take_place(deadline_ms)
+        waiting = StreamRequest(request, start_s, deadline_s, self._record, self._free)
+        if self._free.qsize() == self.places - 1:
+            self.model.answer_all([waiting])
+        else:
+            self._dispatcher.put(waiting)
+        found = waiting.result(2 * LIMIT_S)
+        if isinstance(found, DeadlineMissed):
+            raise found
+        return found
+
     def stream(
         self, requests: Iterable[Request], *, deadline_ms: float | None = None
     ) -> Iterator[ExitAnswer | DeadlineMissed]:

@@ -16,7 +16,7 @@ from layoutsel.runtime.streams import Request, inputs_of
 
 
 class WaitingRequest(ABC):
-    """A request from its arrival to its end, which comes once: an answer, or an error.
+    """A request from its arrival to its end: an answer, or an error. Later ends are ignored.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class WaitingRequest(ABC):
         Counts of the server.
     """
 
-    __slots__ = ("_record", "arguments", "deadline_s", "named", "start_s")
+    __slots__ = ("_has_ended", "_record", "arguments", "deadline_s", "named", "start_s")
 
     def __init__(
         self, request: Request, start_s: float, deadline_s: float, record: ServerRecord
@@ -36,6 +36,7 @@ class WaitingRequest(ABC):
         self.arguments, self.named = inputs_of(request)
         self.start_s, self.deadline_s = start_s, deadline_s
         self._record = record
+        self._has_ended = False
 
     @property
     @abstractmethod
@@ -48,19 +49,25 @@ class WaitingRequest(ABC):
 
     def answer(self, answer: ExitAnswer) -> None:
         """End with an answer, whose time is from the arrival on."""
-        now_s = time.perf_counter()
-        answer.us = 1e6 * (now_s - self.start_s)
-        self._record.answered(now_s, answer, is_late=now_s > self.deadline_s)
-        self._end(answer)
-
-    def leave(self) -> None:
-        """End a request that nobody waits for; it counts for nothing."""
-        self._end(Cancelled("a request was given up before its answer"))
+        if not self._has_ended:
+            self._has_ended = True
+            now_s = time.perf_counter()
+            answer.us = 1e6 * (now_s - self.start_s)
+            self._record.answered(now_s, answer, is_late=now_s > self.deadline_s)
+            self._end(answer)
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
-        self._record.failed(is_missed=isinstance(error, DeadlineMissed))
-        self._end(error)
+        if not self._has_ended:
+            self._has_ended = True
+            self._record.failed(is_missed=isinstance(error, DeadlineMissed))
+            self._end(error)
+
+    def leave(self) -> None:
+        """End a request that nobody waits for; it counts for nothing."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._end(Cancelled("a request was given up before its answer"))
 
 
 class FutureRequest(WaitingRequest):

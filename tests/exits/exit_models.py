@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -74,11 +76,20 @@ def batches(name: str) -> dict[int, CompiledModel]:
     return found
 
 
-def in_batches(name: str, policy: Policy, workers: str = "aaaa", **options) -> ExitModel:
+def with_batches(name: str) -> CompiledModel:
+    """Compiled model that takes up to four requests at once; other tests' stay without batches."""
+    own = copy.copy(compiled(name))
+    own.header = dict(own.header)
+    own.batch_with(batches(name))
+    return own
+
+
+def in_batches(name: str, policy: Policy, workers: str = "aaaa", **options: Any) -> ExitModel:
     """Model that takes up to four requests at once."""
-    model = started(name, workers, policy, **options)
-    model.batch_with(batches(name))
-    return model
+    exits = network(name).names
+    return ExitModel(
+        with_batches(name), exits, arranged(name, workers), policy, workers=WORKERS, **options
+    )
 
 
 def images(name: str, count: int, seed: int = 0) -> list[np.ndarray]:

@@ -15,13 +15,13 @@ import pytest
 from exit_models import (
     WORKERS,
     arranged,
-    batches,
     check,
     compiled,
     expected,
     images,
     network,
     policy_of,
+    with_batches,
 )
 
 from layoutsel.device.core_load import CoreLoad
@@ -65,10 +65,10 @@ def table_of(layouts) -> LoadTable:
     )
 
 
-def started(layouts, policy, audit=None, **options) -> LoadAwareModel:
+def started(layouts, policy, audit=None, model=None, **options) -> LoadAwareModel:
     table = table_of(layouts)
     model = ExitModel(
-        compiled(NAME),
+        model or compiled(NAME),
         network(NAME).names,
         table.arrangements[0],
         policy,
@@ -205,8 +205,8 @@ def test_audited_requests_run_alone_and_the_others_as_a_batch():
     inputs = images(NAME, 20)
     policy = median_policy(NAME)
     audit = ExitAudit(None, share=0.3, seed=1)
-    with started(("aaa", "abb", "a--"), policy, audit) as model, ExitServer(model) as server:
-        model.model.batch_with(batches(NAME))
+    model = started(("aaa", "abb", "a--"), policy, audit, model=with_batches(NAME))
+    with model, ExitServer(model) as server:
         for x, answer in zip(inputs, server.stream(inputs), strict=True):
             want = expected(NAME, x)
             check(answer, model.exits, want)

@@ -226,6 +226,35 @@ class TestBatches:
             assert server.statistics().answered == 4
             assert len(list(server.stream(inputs * 5))) == 20  # all places are free again
 
+    def test_a_request_alone_runs_on_the_calling_thread(self, slow):
+        """Others take their turn; all of them have their own answers and errors."""
+        gate, threads = Gate(slow, "trunk0"), []
+        slow(lambda stage: threads.append(threading.current_thread()))
+        inputs = images("chain", 4)
+        with (
+            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
+            ExitServer(model) as server,
+            ThreadPoolExecutor(4) as pool,
+        ):
+            threads.clear()
+            check(server.answer(inputs[0]), model.exits, expected("chain", inputs[0]))
+            assert set(threads) == {threading.current_thread()}
+            with pytest.raises(InputError):
+                server.answer(inputs[0][..., 0])
+            gate.is_armed = True
+            held = server.submit(inputs[0])
+            assert gate.reached.wait(LIMIT_S)
+            threads.clear()
+            asked = [pool.submit(server.answer, x) for x in inputs]
+            with pytest.raises(DeadlineMissed):
+                server.answer(inputs[0], deadline_ms=1)
+            gate.open()
+            for x, one in zip([inputs[0], *inputs], [held, *asked], strict=True):
+                check(one.result(LIMIT_S), model.exits, expected("chain", x))
+            assert all(one.name.startswith("layoutsel-server") for one in threads)
+            figures = server.statistics()
+            assert (figures.answered, figures.missed, figures.failed) == (6, 1, 1)
+
     def test_streams_and_threads_at_once(self):
         inputs = images("chain", 12)
         wanted = [expected("chain", x) for x in inputs]
