@@ -44,7 +44,8 @@ def saved(file: Path) -> list[dict[str, Any]]:
 
 def searches(rows: Sequence[dict[str, Any]]) -> list[SearchRow]:
     """Rows of searches for the front."""
-    return [documents.from_json(SearchRow, row) for row in rows if row["method"] in METHODS]
+    held = (row for row in rows if row["method"] in METHODS)
+    return [SearchRow(**{**row, "curve": tuple(row["curve"])}) for row in held]
 
 
 def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -100,7 +101,7 @@ def main() -> None:
             for method in METHODS:
                 if (task.device, task.data, method, seed) not in done:
                     rows.append(asdict(row_of(task, method, seed)))
-        write(arguments.json, rows)
+            save(arguments.json, rows)
     for seed in range(arguments.limits):
         for task in tasks(table, DEVICES, DATA_SETS):
             if (task.device, task.data, LIMITED, seed) not in done:
@@ -114,7 +115,8 @@ def main() -> None:
                         "regrets": regrets,
                     }
                 )
-                write(arguments.json, rows)
+                save(arguments.json, rows)
+    write(arguments.json, rows)
     for one in summaries(searches(rows)):
         print(one, flush=True)
     limited = [row["regrets"] for row in rows if row["method"] == LIMITED]

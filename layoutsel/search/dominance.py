@@ -44,8 +44,7 @@ def _kept_of(values: np.ndarray) -> np.ndarray:
         chunk = values[first : first + _CHUNK]
         rest = np.flatnonzero(~_covered(kept, chunk))
         inner = chunk[rest]
-        covers = (inner[:, None, :] <= inner[None, :, :]).all(axis=2)
-        rest = rest[~np.triu(covers, 1).any(axis=0)]
+        rest = rest[~np.triu(_covers(inner, inner), 1).any(axis=0)]
         found.append(first + rest)
         kept = np.concatenate([kept, chunk[rest]])
     return np.concatenate(found) if found else np.zeros(0, dtype=int)
@@ -56,7 +55,16 @@ def _covered(kept: np.ndarray, chunk: np.ndarray) -> np.ndarray:
     found = np.zeros(len(chunk), dtype=bool)
     for first in range(0, len(kept), 4 * _CHUNK):
         some = kept[first : first + 4 * _CHUNK]
-        found |= (some[:, None, :] <= chunk[None, :, :]).all(axis=2).any(axis=0)
+        found |= _covers(some, chunk).any(axis=0)
+    return found
+
+
+def _covers(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """True where a row of `first` is at most as large as one of `second` in every column."""
+    found = np.ones((len(first), len(second)), dtype=bool)
+    # Column by column is many times as fast as all columns of all pairs at once.
+    for own, other in zip(first.T, second.T, strict=True):
+        found &= own[:, None] <= other
     return found
 
 

@@ -9,6 +9,7 @@ end are all non-dominated ones.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,15 +17,20 @@ import numpy as np
 
 from layoutsel.search.dominance import non_dominated
 from layoutsel.search.front import Front, FrontPoint, NoNetwork, Scores
+from layoutsel.search.labels import ROUNDING, LayerHistory, NodeMemory, PathLabels
 from layoutsel.search.operations import SKIP
 from layoutsel.search.parts import HEAD
-from layoutsel.search.product_graph import Layer, LayerChoice, ProductGraph
+from layoutsel.search.product_graph import Layer, ProductGraph
 from layoutsel.search.space import Architecture
 
 MOST_LABELS = 50_000
 """Maximum number of labels of a vertex that are kept."""
-_ROUNDING = 1e-12
-"""Relative difference of equal memory sizes that were added in different orders."""
+_HURRIED_LABELS = 500
+"""Maximum number of labels of a vertex after the time limit."""
+TIME_LIMIT_S = 30.0
+"""Default time limit of a front, seconds."""
+_Vertex = tuple[int, int]
+"""Choice, or the first one of those that have equal continuations; and node."""
 
 
 def front_of(
@@ -33,8 +39,13 @@ def front_of(
     *,
     most_us: float = np.inf,
     most_labels: int = MOST_LABELS,
+    time_limit_s: float = TIME_LIMIT_S,
 ) -> Front:
     """Find all non-dominated networks with placements.
+
+    Memory counts for those nodes alone whose limit some network of a front without it exceeds
+    (Righini and Salani, "New dynamic programming algorithms for the resource constrained
+    elementary shortest path problem", 2008).
 
     Parameters
     ----------
@@ -47,26 +58,34 @@ def front_of(
     most_labels
         Maximum number of labels of a vertex. If there are more, some are dropped and the front is
         not proven.
+    time_limit_s
+        Time after which labels that differ in memory are no longer all kept, seconds.
 
     Raises
     ------
     NoNetwork
-        If no network with any placement keeps the limits; names the tightest one.
+        If no network with any placement was found that keeps the limits; names the tightest one.
     """
-    search = _Search(graph, scores, most_us, most_labels, _limited(graph))
-    found = search.run()
+    deadline = time.monotonic() + time_limit_s
+    found = _solve(graph, scores, most_us, most_labels, deadline)
     if found is None:
         raise NoNetwork(_tightest(graph, most_us))
     return found
 
 
-def _limited(graph: ProductGraph) -> np.ndarray:
-    """Nodes whose memory some network exceeds, (nodes,)."""
-    most = sum(
-        float(np.max(layer.weight_bytes) + np.max(layer.kept_bytes)) for layer in graph.layers
-    )
-    most += max(float(np.max(layer.live_bytes)) for layer in graph.layers)
-    return np.flatnonzero(graph.capacity < most)
+def _solve(
+    graph: ProductGraph, scores: Scores, most_us: float, most_labels: int, deadline: float
+) -> Front | None:
+    """Find the front; None if no network keeps the limits."""
+    limited: set[int] = set()
+    while True:
+        memory = NodeMemory(graph, np.array(sorted(limited), dtype=int))
+        search = _Search(graph, scores, most_us, most_labels, memory, deadline)
+        found = search.run()
+        exhausted = {node for path in search.paths for node in memory.exhausted(path)}
+        if found is None or not exhausted:
+            return found
+        limited |= exhausted
 
 
 def _tightest(graph: ProductGraph, most_us: float) -> str:
@@ -74,8 +93,8 @@ def _tightest(graph: ProductGraph, most_us: float) -> str:
     empty = Scores(single=())
 
     def fastest(capacity: np.ndarray) -> Front | None:
-        relaxed = replace(graph, capacity=capacity)
-        return _Search(relaxed, empty, np.inf, MOST_LABELS, _limited(relaxed)).run()
+        deadline = time.monotonic() + TIME_LIMIT_S
+        return _solve(replace(graph, capacity=capacity), empty, np.inf, MOST_LABELS, deadline)
 
     within = fastest(graph.capacity)
     if within is not None:
@@ -83,7 +102,7 @@ def _tightest(graph: ProductGraph, most_us: float) -> str:
             f"no network takes at most {most_us:.4g} us: the fastest of the space takes "
             f"{within.points[0].us:.4g} us on this topology"
         )
-    for number in _limited(graph):
+    for number in np.flatnonzero(np.isfinite(graph.capacity)):
         capacity = graph.capacity.copy()
         capacity[number] = np.inf
         if fastest(capacity) is not None:
@@ -94,54 +113,6 @@ def _tightest(graph: ProductGraph, most_us: float) -> str:
     return "no network fits the memory of the nodes: expected more on each of them"
 
 
-@dataclass(frozen=True, eq=False)
-class _Labels:
-    """Labels of one vertex, or of several."""
-
-    us: np.ndarray
-    """Time, (labels,)."""
-    score: np.ndarray
-    """Score, (labels,)."""
-    held: np.ndarray
-    """Memory, (labels, 3, limited nodes): weights, kept tensors, and largest sum so far."""
-    row: np.ndarray
-    """Row in the history, (labels,)."""
-
-    def __getitem__(self, kept: np.ndarray) -> _Labels:
-        return _Labels(self.us[kept], self.score[kept], self.held[kept], self.row[kept])
-
-    def later(self, us: float) -> _Labels:
-        """Copy of the labels some time later."""
-        return replace(self, us=self.us + us)
-
-    @staticmethod
-    def join(parts: Sequence[_Labels]) -> _Labels:
-        if len(parts) == 1:
-            return parts[0]
-        return _Labels(
-            *(
-                np.concatenate([getattr(one, name) for one in parts])
-                for name in ("us", "score", "held", "row")
-            )
-        )
-
-
-_Vertex = tuple[int, int]
-"""Choice, or the first one of those that have equal continuations; and node."""
-
-
-@dataclass(frozen=True, eq=False)
-class _History:
-    """Choices of all labels of a layer."""
-
-    before: np.ndarray
-    """Row of the label of the layer before, (labels,)."""
-    choice: np.ndarray
-    """Choice, (labels,)."""
-    node: np.ndarray
-    """Node, (labels,)."""
-
-
 @dataclass
 class _Search:
     """One pass over the layers."""
@@ -150,17 +121,21 @@ class _Search:
     scores: Scores
     most_us: float
     most_labels: int
-    limited: np.ndarray
-    """Nodes whose memory counts."""
-    history: list[_History] = field(default_factory=list)
+    memory: NodeMemory
+    """Memory of the nodes whose limits count."""
+    deadline: float
+    """Time by :func:`time.monotonic` from which on only some labels are kept, seconds."""
+    paths: list[list[tuple[int, int]]] = field(default_factory=list)
+    """Choice and node in each layer, by point of the front."""
+    history: list[LayerHistory] = field(default_factory=list)
     labels: int = 0
     is_proven: bool = True
 
     def run(self) -> Front | None:
         """Return the front; None if no network keeps the limits."""
-        held = np.zeros((1, 3, len(self.limited)))
-        start = _Labels(np.zeros(1), np.full(1, self.scores.base), held, np.zeros(1, dtype=int))
-        vertices: dict[_Vertex, _Labels] = {(0, 0): start}
+        base = np.full(1, self.scores.base)
+        start = PathLabels(np.zeros(1), base, self.memory.start(), np.zeros(1, dtype=int))
+        vertices: dict[_Vertex, PathLabels] = {(0, 0): start}
         remaining = self._remaining_us()
         for number, layer in enumerate(self.graph.layers):
             vertices = self._advance(number, layer, vertices, remaining[number])
@@ -172,7 +147,7 @@ class _Search:
             ends.append(
                 replace(labels, held=labels.held[:, :, :0]).later(self.graph.return_us[node])
             )
-        found = self._reduce(_Labels.join(ends))
+        found = self._reduce(PathLabels.join(ends))
         points = tuple(self._point(found, index) for index in range(len(found.us)))
         return Front(points=points, is_proven=self.is_proven, labels=self.labels)
 
@@ -196,12 +171,12 @@ class _Search:
         self,
         number: int,
         layer: Layer,
-        vertices: Mapping[_Vertex, _Labels],
+        vertices: Mapping[_Vertex, PathLabels],
         remaining_us: np.ndarray,
-    ) -> dict[_Vertex, _Labels]:
+    ) -> dict[_Vertex, PathLabels]:
         """Extend all labels by one layer."""
         groups = self._groups(number, layer)
-        made: dict[_Vertex, list[tuple[_Labels, int]]] = {}
+        made: dict[_Vertex, list[tuple[PathLabels, int]]] = {}
         for before, node, labels in self._arrivals(layer, vertices):
             for choice in np.flatnonzero(layer.is_legal[before] & layer.is_part[before]):
                 one = self._extend(number, layer, (before, int(choice), node), labels)
@@ -210,7 +185,7 @@ class _Search:
             for choice in np.flatnonzero(layer.is_legal[before] & ~layer.is_part[before]):
                 one = self._scored(number, before, int(choice), labels)
                 made.setdefault((groups[choice], node), []).append((one, int(choice)))
-        return self._settle(made, remaining_us)
+        return self._settle(number, made, remaining_us)
 
     def _groups(self, number: int, layer: Layer) -> list[int]:
         """First choice with the same continuations as each choice."""
@@ -220,8 +195,8 @@ class _Search:
         return [first.setdefault(one.channels, i) for i, one in enumerate(layer.choices)]
 
     def _arrivals(
-        self, layer: Layer, vertices: Mapping[_Vertex, _Labels]
-    ) -> Iterator[tuple[int, int, _Labels]]:
+        self, layer: Layer, vertices: Mapping[_Vertex, PathLabels]
+    ) -> Iterator[tuple[int, int, PathLabels]]:
         """Yield the labels that bring the input to each node: choice before, node, labels."""
         for before in dict.fromkeys(choice for choice, _ in vertices):
             for node in range(len(self.graph.nodes)):
@@ -230,29 +205,18 @@ class _Search:
                     for source in range(len(self.graph.nodes))
                     if (before, source) in vertices
                 ]
-                yield before, node, self._reduce(_Labels.join(parts))
+                yield before, node, self._reduce(PathLabels.join(parts))
 
     def _extend(
-        self, number: int, layer: Layer, edge: tuple[int, int, int], labels: _Labels
-    ) -> _Labels:
+        self, number: int, layer: Layer, edge: tuple[int, int, int], labels: PathLabels
+    ) -> PathLabels:
         """Add a part on a node."""
-        before, choice, node = edge
-        scored = self._scored(number, before, choice, labels)
-        held = scored.held
-        place = np.flatnonzero(self.limited == node)
-        if len(place):
-            held = held.copy()
-            held[:, 0, place] += layer.weight_bytes[before, choice]
-            held[:, 1, place] += layer.kept_bytes[before, choice]
-            live = held[:, 1, place] + layer.live_bytes[before, choice]
-            held[:, 2, place] = np.maximum(held[:, 2, place], live)
-        made = replace(scored, held=held).later(layer.compute_us[before, choice, node])
-        if not len(place):
-            return made
-        most = self.graph.capacity[node] * (1 + _ROUNDING)
-        return made[(held[:, 0, place] + held[:, 2, place])[:, 0] <= most]
+        scored = self._scored(number, edge[0], edge[1], labels)
+        held, keeps = self.memory.add(scored.held, layer, edge)
+        made = replace(scored, held=held).later(layer.compute_us[edge])
+        return made if keeps is None else made[keeps]
 
-    def _scored(self, number: int, before: int, choice: int, labels: _Labels) -> _Labels:
+    def _scored(self, number: int, before: int, choice: int, labels: PathLabels) -> PathLabels:
         """Add the score of a choice. Layers are the first convolution, the cells and the head."""
         cell, scores = number - 1, self.scores
         if not 0 <= cell < len(scores.single):
@@ -263,18 +227,22 @@ class _Search:
         return replace(labels, score=labels.score + more)
 
     def _settle(
-        self, made: Mapping[_Vertex, Sequence[tuple[_Labels, int]]], remaining_us: np.ndarray
-    ) -> dict[_Vertex, _Labels]:
+        self,
+        number: int,
+        made: Mapping[_Vertex, Sequence[tuple[PathLabels, int]]],
+        remaining_us: np.ndarray,
+    ) -> dict[_Vertex, PathLabels]:
         """Keep the non-dominated labels of each vertex, and write the history of the layer."""
-        found: dict[_Vertex, _Labels] = {}
+        found: dict[_Vertex, PathLabels] = {}
         before, choices, nodes = [], [], []
         rows = 0
         for (group, node), parts in made.items():
-            joined = _Labels.join([one for one, _ in parts])
+            joined = PathLabels.join([one for one, _ in parts])
             choice = np.concatenate([np.full(len(one.us), index) for one, index in parts])
             numbered = replace(joined, row=np.arange(len(joined.us)))
-            kept = numbered[joined.us + remaining_us[group, node] <= self.most_us]
-            kept = self._reduce(kept)
+            within = joined.us + remaining_us[group, node] <= self.most_us * (1 + ROUNDING)
+            kept = numbered[within]
+            kept = self._reduce(replace(kept, held=self.memory.cleared(kept.held, number)))
             count = len(kept.us)
             if not count:
                 continue
@@ -285,26 +253,40 @@ class _Search:
             rows += count
         if found:
             columns = (np.concatenate(one) for one in (before, choices, nodes))
-            self.history.append(_History(*columns))
+            self.history.append(LayerHistory(*columns))
         self.labels += rows
         return found
 
-    def _reduce(self, labels: _Labels) -> _Labels:
-        """Drop the labels that another one dominates, and those beyond the limit."""
-        kept = labels[non_dominated(labels.us, labels.score, _resources(labels.held))]
-        if len(kept.us) <= self.most_labels:
+    def _reduce(self, labels: PathLabels) -> PathLabels:
+        """Drop the labels that another one dominates, and those beyond the limit.
+
+        After the deadline, memory counts as its sum over all nodes.
+        """
+        columns = labels.held.reshape(len(labels.us), labels.held.shape[1] * labels.held.shape[2])
+        columns = columns[:, columns.any(axis=0)]
+        most = self.most_labels
+        if columns.shape[1] > 1 and time.monotonic() > self.deadline:
+            columns, most = columns.sum(axis=1, keepdims=True), min(most, _HURRIED_LABELS)
+            self.is_proven = False
+        kept = labels[non_dominated(labels.us, labels.score, columns)]
+        if len(kept.us) <= most:
             return kept
         self.is_proven = False
-        return kept[np.linspace(0, len(kept.us) - 1, self.most_labels).astype(int)]
+        return kept[np.linspace(0, len(kept.us) - 1, most).astype(int)]
 
-    def _point(self, found: _Labels, index: int) -> FrontPoint:
+    def _point(self, found: PathLabels, index: int) -> FrontPoint:
         """Read a network and its placement back from the history."""
         row = int(found.row[index])
-        chosen: list[tuple[LayerChoice, int]] = []
-        for layer, history in zip(reversed(self.graph.layers), reversed(self.history), strict=True):
-            chosen.append((layer.choices[history.choice[row]], int(history.node[row])))
+        path: list[tuple[int, int]] = []
+        for history in reversed(self.history):
+            path.append((int(history.choice[row]), int(history.node[row])))
             row = int(history.before[row])
-        chosen.reverse()
+        path.reverse()
+        self.paths.append(path)
+        chosen = [
+            (layer.choices[choice], node)
+            for layer, (choice, node) in zip(self.graph.layers, path, strict=True)
+        ]
         cells = self.graph.space.cells
         nodes = {"stem": self.graph.nodes[chosen[0][1]]}
         for cell, (choice, node) in zip(cells, chosen[1:-1], strict=True):
@@ -320,8 +302,3 @@ class _Search:
             ),
             nodes=nodes,
         )
-
-
-def _resources(held: np.ndarray) -> np.ndarray:
-    """Memory as columns to be small in, (labels, columns)."""
-    return held.reshape(len(held), held.shape[1] * held.shape[2])
