@@ -34,7 +34,8 @@ LARGE = (
     {"layers": 12, "nodes": 6, "pairs": True},
     {"layers": 12, "nodes": 6, "widths": (8, 16)},
     {"layers": 12, "nodes": 6, "widths": (8, 16), "pairs": True},
-    {"layers": 12, "nodes": 6, "memory": 0.2},
+    {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 1},
+    {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 2},
     {"layers": 24, "nodes": 10},
 )
 """Cases without brute force; eight operations each."""
@@ -42,17 +43,21 @@ SMALL = (
     {"layers": 2, "nodes": 2, "operations": ("skip", "conv1", "conv3", "max3")},
     {"layers": 3, "nodes": 2, "operations": ("skip", "conv3", "separable3"), "pairs": True},
     {"layers": 2, "nodes": 3, "operations": ("skip", "conv3", "conv5"), "widths": (8, 12)},
-    {"layers": 2, "nodes": 3, "operations": ("skip", "conv3", "conv5"), "memory": 0.5},
+    {
+        "layers": 2,
+        "nodes": 3,
+        "operations": ("skip", "conv3", "conv5"),
+        "memory": 0.5,
+        "limited": 3,
+    },
 )
 """Cases that brute force can answer: at most about 10,000 pairs of a network and a placement."""
 EIGHT = tuple(name for name in OPERATIONS if name != "none")
 SEEDS = 5
-LIMITED = 2
-"""Number of nodes whose memory is limited in cases with a share of memory: the fastest."""
 
 
-def star(nodes: int, memory: float | None) -> Topology:
-    """Nodes of different classes around a switch; the memory of some is limited."""
+def star(nodes: int, memory: float | None = None, limited: int = 0) -> Topology:
+    """Nodes of different classes around a switch; the memory of the fastest ones is limited."""
     return Topology(
         directed=False,
         multigraph=False,
@@ -60,7 +65,7 @@ def star(nodes: int, memory: float | None) -> Topology:
         nodes=(
             *(
                 Node(
-                    id=f"n{i}", threads=i + 1, memory_bytes=memory if i >= nodes - LIMITED else None
+                    id=f"n{i}", threads=i + 1, memory_bytes=memory if i >= nodes - limited else None
                 )
                 for i in range(nodes)
             ),
@@ -148,12 +153,12 @@ def row(case: dict[str, Any], seed: int, *, check: bool) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     operations, widths = case.get("operations", EIGHT), case.get("widths", (8,))
     space = space_of(case["layers"], operations, widths)
-    free = star(case["nodes"], None)
+    free = star(case["nodes"])
     table = prices_of(space, free, random)
     whole = product_graph(space, table, MessageRoutes(free))
     share = case.get("memory")
     most = sum(float(layer.weight_bytes.max()) for layer in whole.layers)
-    topology = free if share is None else star(case["nodes"], share * most + 2e4)
+    topology = free if share is None else star(case["nodes"], share * most + 2e4, case["limited"])
     routes = MessageRoutes(topology)
     begin = time.process_time()
     graph = product_graph(space, table, routes)
@@ -168,6 +173,7 @@ def row(case: dict[str, Any], seed: int, *, check: bool) -> dict[str, Any]:
         "nodes": case["nodes"],
         "pairs_score": case.get("pairs", False),
         "memory_share": share,
+        "limited_nodes": case.get("limited", 0),
         "seed": seed,
         "networks": space.size,
         "front": len(found.points),
