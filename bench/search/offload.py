@@ -57,7 +57,7 @@ from layoutsel.search.space import Space
 from layoutsel.search.two_devices import two_devices
 
 DEVICE = Path(__file__).parents[1] / "machines/small_board.json"
-LINKS = {"mnist1d": "50kbit/s,5ms", "mnist5k": "50kbit/s,5ms"}
+LINKS = {"mnist1d": "50kbit/s,5ms", "mnist5k": "100kbit/s,5ms"}
 PRECISIONS = tuple(SIZES)
 RECIPES = {
     "full": OffloadRecipe(),

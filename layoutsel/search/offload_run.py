@@ -12,6 +12,7 @@ from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
 from layoutsel.core.files import make_folder
 from layoutsel.search.found import NETWORK, FoundMessage, FoundNetwork
+from layoutsel.search.offload.comparisons import placements_of
 from layoutsel.search.offload.pricing import OffloadPrices
 from layoutsel.search.offload.search import OffloadFound, OffloadSearch, search
 from layoutsel.search.offload.settings import (
@@ -144,7 +145,26 @@ def search_offload(
             f"found a network of {one.predicted.us / 1e3:.3f} ms that sends "
             f"{sum(one.predicted.bytes.values())} bytes, {100 * one.accuracies['tune']:.1f} % right"
         )
-    return [_kept(run, number, one, prices) for number, one in enumerate(_front(found))]
+    kept = _front(found)
+    _say_alternatives(asked.space, kept[0], prices, say)
+    return [_kept(run, number, one, prices) for number, one in enumerate(kept)]
+
+
+def _say_alternatives(
+    space: Space, quickest: OffloadFound, prices: OffloadPrices, say: Say
+) -> None:
+    """Tell what the quickest network would take on one of the devices alone, all channels."""
+    architecture = quickest.projected.choice.architecture
+    placed = {one.name: one.us for one in placements_of(space, architecture, prices)}
+    alone = dict(zip(prices.nodes, (placed["first device"], placed["second device"]), strict=True))
+    us = quickest.predicted.us
+    say(
+        f"the quickest one, of {us / 1e3:.3f} ms, would take "
+        + " and ".join(f"{one / 1e3:.3f} ms on {node} alone" for node, one in alone.items())
+    )
+    best = min(alone, key=lambda node: alone[node])
+    if alone[best] < us:
+        say(f"to divide it does not pay over this link: {best} alone is faster")
 
 
 def _log(run: RunFolder, made: SearchReport, number: int) -> None:

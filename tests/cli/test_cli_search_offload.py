@@ -38,6 +38,8 @@ def test_an_interrupted_search_goes_on(tmp_path):
     prices = (run / PRICES).read_text()
     done = layoutsel(*asked)
     assert done.returncode == 0, done.stderr
+    assert "ms on device alone and" in done.stderr + done.stdout
+    assert "to divide it does not pay over this link: device alone" in done.stderr + done.stdout
     after = (run / LOG).read_text().splitlines()
     assert after[: len(before)] == before
     passes = [json.loads(line)["report"] for line in after if json.loads(line)["event"] == "pass"]

@@ -11,7 +11,7 @@ import numpy as np
 from layoutsel.exits.training.data import LabelledSamples
 from layoutsel.planning.objectives import decide
 from layoutsel.search.offload.pricing import OffloadPrices
-from layoutsel.search.offload.slicing import OffloadChoice, SlicedNetwork, slice_network
+from layoutsel.search.offload.slicing import OffloadChoice
 from layoutsel.search.offload.times import FIRST, SECOND
 from layoutsel.search.parts import INPUT, PartGraph, parts_of
 from layoutsel.search.space import Architecture, Space
@@ -46,8 +46,6 @@ def placements_of(
         one tensor is sent, and ``best split``: the planner's optimum.
     """
     graph = parts_of(space, architecture)
-    whole = whole_network(graph, dict.fromkeys(graph.by_name, FIRST))
-    prices.predict(whole)
     names = [part.name for part in graph.parts]
     cuts = [
         {name: FIRST if number < cut else SECOND for number, name in enumerate(names)}
@@ -58,7 +56,7 @@ def placements_of(
         placed(graph, prices, "first device", dict.fromkeys(names, FIRST)),
         placed(graph, prices, "second device", dict.fromkeys(names, SECOND)),
         min((placed(graph, prices, "one split", one) for one in single), key=lambda one: one.us),
-        placed(graph, prices, "best split", _optimum(whole, prices)),
+        placed(graph, prices, "best split", _optimum(graph, prices)),
     ]
 
 
@@ -95,7 +93,7 @@ def placed(
     graph: PartGraph, prices: OffloadPrices, name: str, devices: Mapping[str, int]
 ) -> PlacedNetwork:
     """Predict the cost of a placement; tensors that return to the first device cost as well."""
-    cluster = prices.cluster(whole_network(graph, devices))
+    cluster = prices.whole(graph)
     placement = {part: prices.nodes[device] for part, device in devices.items()}
     cost = cluster.problem.cost(cluster.decisions(placement))
     sizes = {str(one.producer or INPUT): one.bytes for one in cluster.graph.tensors}
@@ -104,21 +102,6 @@ def placed(
         us=cost.total_us,
         bytes=sum(sizes[tensor] for tensor in _crossing(graph, devices)),
         devices=devices,
-    )
-
-
-def whole_network(graph: PartGraph, devices: Mapping[str, int]) -> SlicedNetwork:
-    """A network with all channels of all parts."""
-    architecture = Architecture(channels=(), operations=())
-    found = slice_network(
-        graph,
-        OffloadChoice(
-            architecture=architecture, devices=dict.fromkeys(graph.by_name, FIRST), kept={}
-        ),
-    )
-    return replace(
-        found,
-        parts=tuple(replace(part, device=devices[part.name]) for part in found.parts),
     )
 
 
@@ -133,9 +116,9 @@ def with_random_channels(choice: OffloadChoice, space: Space, seed: int) -> Offl
     return replace(choice, kept=kept)
 
 
-def _optimum(network: SlicedNetwork, prices: OffloadPrices) -> dict[str, int]:
+def _optimum(graph: PartGraph, prices: OffloadPrices) -> dict[str, int]:
     """Placement of the least time, by the planner."""
-    cluster = prices.cluster(network)
+    cluster = prices.whole(graph)
     found = decide(cluster.problem).solution.decisions
     return {part: prices.nodes.index(node) for part, node in cluster.placement(found).items()}
 

@@ -13,7 +13,7 @@ from layoutsel.search.offload.slicing import SlicedNetwork
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.offload.times import OffloadTimes, times_of
 from layoutsel.search.offload.transmitted import PRECISIONS
-from layoutsel.search.parts import PartSignature, signatures_of
+from layoutsel.search.parts import PartGraph, PartSignature, signatures_of
 from layoutsel.search.placing import classes_of, cluster_of, placed_us
 from layoutsel.search.prices import PriceTable
 from tvm_passes.errors import LayoutselError
@@ -84,7 +84,6 @@ class OffloadPrices:
 
     def predict(self, network: SlicedNetwork) -> SlicedPrediction:
         """Predict the time of a sliced network: the planner's cost of its placement."""
-        self._complete([part.signature for part in network.graph.parts])
         cluster = self.cluster(network)
         placement = {part.name: self.nodes[part.device] for part in network.parts}
         us = placed_us(cluster, placement)
@@ -101,9 +100,14 @@ class OffloadPrices:
 
     def cluster(self, network: SlicedNetwork) -> Cluster:
         """Planning problem of a sliced network; sent tensors have the bytes that are sent."""
-        full = cluster_of(network.graph, self.table, self.routes)
+        full = self.whole(network.graph)
         tensors = tuple(_as_sent(tensor, network) for tensor in full.graph.tensors)
         return replace(full, graph=replace(full.graph, tensors=tensors))
+
+    def whole(self, graph: PartGraph) -> Cluster:
+        """Planning problem of a network that sends all channels."""
+        self._complete(part.signature for part in graph.parts)
+        return cluster_of(graph, self.table, self.routes)
 
     def _complete(self, signatures: Iterable[PartSignature]) -> None:
         """Price the parts that have no price yet."""

@@ -34,6 +34,8 @@ from layoutsel.search.space import Space
 
 CHECKPOINT = "supernet.pt"
 """File of the supernet's state."""
+_LEAST_STEP = 1e-3
+"""Least step by which a limit is tightened, relative to it; it bounds the number of steps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +138,8 @@ def fitting(
         us = question.prices.predict(sliced(question.space, found.choice)).us
         if us <= question.limits.us:
             return found
-        limits = replace(limits, us=min(limits.us, found.us) - (us - question.limits.us))
+        excess = max(us - question.limits.us, _LEAST_STEP * question.limits.us)
+        limits = replace(limits, us=min(limits.us, found.us) - excess)
 
 
 def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState:

@@ -38,7 +38,7 @@ def _cells(data: str, nodes: int, stem: int, layers: tuple[tuple[int, int], ...]
 
 OFFLOAD_SPACES: Mapping[str, Space] = {
     "mnist1d": _cells("mnist1d", 2, 16, ((16, 1), (24, 2), (32, 2))),
-    "mnist5k": _cells("mnist5k", 2, 8, ((12, 2), (16, 2), (64, 1))),
+    "mnist5k": _cells("mnist5k", 2, 8, ((12, 2), (16, 2), (96, 1))),
 }
 """Search spaces by data set."""
 
