@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SERVER = Path(__file__).with_name("prepared_server.py")
+START_S = 120.0
+"""Time limit of the server's imports, and of a copy's start, seconds."""
 READ_EARLY = ("GOMP_", "LD_", "MALLOC_", "OMP_", "OPENBLAS_", "PYTHON", "TVM_")
 """Beginnings of variables that a process reads before it runs a program, or while it imports TVM."""
 
@@ -58,8 +60,9 @@ def _run(request: tuple, streams: tuple, limit_s: float) -> int:
         with theirs:
             files = [*(stream.fileno() for stream in streams), theirs.fileno()]
             socket.send_fds(_server(), [pickle.dumps(request)], files)
-        ours.settimeout(limit_s)
+        ours.settimeout(START_S)
         (process,) = struct.unpack("i", ours.recv(4))
+        ours.settimeout(limit_s)
         try:
             (code,) = struct.unpack("i", ours.recv(4))
         except TimeoutError:
@@ -84,4 +87,7 @@ def _server() -> socket.socket:
         process.wait(60)
 
     atexit.register(end)
+    ours.settimeout(START_S)
+    assert ours.recv(1), "the server of prepared processes ended while it imported TVM"
+    ours.settimeout(None)
     return ours

@@ -94,4 +94,6 @@ def become(arguments: list[str], environment: dict[str, str], folder: str) -> No
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the server without a word
     import_others()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    client = socket.socket(fileno=int(sys.argv[1]))
+    client.send(b"1")  # ready
+    serve(client)
