@@ -81,10 +81,10 @@ def _full(start_s: float, processor_s: float, requests: int) -> Full:
 def served(one: Contender, samples: Samples, gaps_s: np.ndarray) -> tuple[np.ndarray, float]:
     """Latencies of requests that arrive after these gaps, microseconds, and answers per second."""
     ends = np.zeros(len(gaps_s))
-    begin = time.perf_counter() + 0.01
-    arrivals = begin + np.cumsum(gaps_s)
     count = len(samples.inputs)
     if not one.batch:
+        begin = time.perf_counter() + 0.01
+        arrivals = begin + np.cumsum(gaps_s)
         for number, arrival in enumerate(arrivals.tolist()):
             _wait_for(arrival)
             one.model(*samples.inputs[number % count])
@@ -124,8 +124,8 @@ def rows_of(
     medians = {name: Full(*np.median(found, axis=0).tolist()) for name, found in full_of.items()}
     rows = []
     for base in (name for name in (ALONE, CHOSEN) if name in medians):
-        # A rate that the exits sustain is far beyond that of the trunk alone.
-        able = [one for one in every if base == ALONE or one.model is not models.get(ALONE)]
+        # A rate that the exits sustain is far beyond that of the others.
+        able = [one for one in every if base == ALONE or one.model is models[CHOSEN]]
         for share in SHARES:
             rate_hz = share * medians[base].hz
             found: dict[str, list[tuple[np.ndarray, float]]] = {one.name: [] for one in able}

@@ -28,6 +28,7 @@ from layoutsel.exits.lanes import lanes_of
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.patterns import pattern_table
 from layoutsel.exits.stage_times import stage_costs_us
+from layoutsel.planning.pins import UnsatisfiedPin
 from layoutsel.planning.plan import Plan
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs, rel_l2_err
@@ -126,16 +127,25 @@ def _fastest(
     Many threads that a single request would keep waiting for each other may pay for a batch.
     """
     stages, exits, most = found.division.stages(), len(plan.exits), max(networks)
-    predicted = []
-    for threads, single in found.plans.items():
-        largest = planned_batch(networks[most], single, exits, **options)
-        known = {1: single.in_stages(stages), most: largest}
-        predicted.append((_predicted(compiled, plan, known, threads).batch_us(most), threads))
-    _, threads = min(predicted)
-    single = found.plans[threads]
-    plans = {size: planned_batch(one, single, exits, **options) for size, one in networks.items()}
-    known = {1: single.in_stages(stages), **plans}
-    return _predicted(compiled, plan, known, threads), plans
+    singles = {threads: one.in_stages(stages) for threads, one in found.plans.items()}
+    largest = {
+        threads: planned_batch(networks[most], one, exits, **options)
+        for threads, one in singles.items()
+    }
+
+    def predicted(threads: int, plans: Mapping[int, Plan]) -> BatchTimes:
+        return _predicted(compiled, plan, {1: singles[threads], **plans}, threads)
+
+    threads = min(
+        largest, key=lambda count: predicted(count, {most: largest[count]}).batch_us(most)
+    )
+    plans = {
+        size: largest[threads]
+        if size == most
+        else planned_batch(one, singles[threads], exits, **options)
+        for size, one in networks.items()
+    }
+    return predicted(threads, plans), plans
 
 
 def planned_batch(model: ModelProto, single: Plan, exits: int, **options: Any) -> Plan:
@@ -176,7 +186,13 @@ def planned_batch(model: ModelProto, single: Plan, exits: int, **options: Any) -
         f"{re.escape(id_)}={one.placed_unit}:{one.layout}:{one.precision}:{one.algorithm}"
         for id_, one in zip(ids, decisions, strict=True)
     ]
-    plan = layoutsel.plan(model, **given, pins=pins)
+    try:
+        plan = layoutsel.plan(model, **given, pins=pins)
+    except UnsatisfiedPin as error:
+        raise NoBatches(
+            f"a decision for one sample is not possible for several: {error}. Compile the network "
+            "without batches"
+        ) from error
     for one, wanted in zip(plan.subgraphs, single.subgraphs, strict=True):
         if (one.operators, one.decision) != (wanted.operators, wanted.decision):
             raise NoBatches(

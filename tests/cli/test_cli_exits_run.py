@@ -107,6 +107,32 @@ class TestCompile:
             assert not output.exists()
 
 
+class TestBatches:
+    def test_batches_that_pay_are_told_and_kept(self, made, tmp_path):
+        file, plan = tmp_path / "net.so", tmp_path / "exits.json"
+        given = ("--policy", made["p.json"], "--seen", made["seen.npz"], "-o", plan)
+        pins = ("--pin", "trunk=cpu-1", "--pin", "exit1=cpu-1", "--pin", "exit2=cpu-1")
+        succeed("exits", "plan", NETWORK, *given, *pins, *QUICK)
+        given = (NETWORK, plan, "-o", file, "--race", "0s", "--batch", "2", "--no-verify")
+        text = succeed("exits", "compile", *given, run=layoutsel)
+        with load(file) as model:
+            most = model.prepare_batches()
+        line = "time per request of a full batch, by its size:"
+        assert (line in text) == (most == 2)
+        assert (line in succeed("exits", "explain", file)) == (most == 2)
+        found = json.loads(succeed("exits", "explain", file, "--json"))
+        assert ("batches" in found) == (most == 2)
+
+    def test_exits_beside_the_trunk_are_declined(self, made, tmp_path):
+        plan = tmp_path / "exits.json"
+        given = ("--policy", made["p.json"], "--seen", made["seen.npz"], "-o", plan)
+        succeed("exits", "plan", NETWORK, *given, "--pin", "exit1=cpu-1b", *QUICK)
+        output = tmp_path / "net.so"
+        given = (NETWORK, plan, "-o", output, "--race", "0s", "--batch", "2", "--no-verify")
+        assert "batches run on one worker" in refused("exits", "compile", *given)
+        assert not output.exists()
+
+
 class TestRun:
     def test_answers_follow_the_policy(self, made):
         printed = json.loads(succeed("exits", "run", made["net.so"], SAMPLES, "--json"))

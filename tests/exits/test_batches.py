@@ -72,7 +72,7 @@ def test_any_patterns_of_sure_exits_have_the_answers_of_single_requests(name, da
         for e in range(early)
     ]
     workers = "a" + "".join(data.draw(st.sampled_from("a-")) for _ in range(early))
-    if name in ("cascade", "stacked"):  # others read its branch
+    if name in ("cascade", "multi_scale", "stacked"):  # others read its branch
         workers = "a" * (early + 1)
     patience = data.draw(st.sampled_from([None, None, 1, 2]))
     policy = policy_of(*levels, patience=patience)
