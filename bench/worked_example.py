@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +96,9 @@ def with_early_exits(run: RunFolder, found: FoundNetwork) -> tuple[Path, dict[st
     """Part 3: train the network with an exit at the end of each node's parts; returns its file and the node of each part."""
     graph = parts_of(run.question.space, found.architecture)
     names = [part.name for part in graph.parts[:-1]]
-    ends = [
-        one
-        for one, after in zip(names, [*names[1:], "head"], strict=True)
-        if found.placement[one] != found.placement[after]
-    ]
-    after = ends or [names[len(names) // 2]]
+    # At the end of each node's parts, and in the middle; none right in front of the final exit.
+    ends = [a for a, b in pairwise(names) if found.placement[a] != found.placement[b]]
+    after = tuple(dict.fromkeys((*ends, names[len(names) // 2])))
     task = SharedTraining(
         space=run.question.space,
         schedule=TrainingSchedule(epochs=int(run.question.settings["epochs"])),

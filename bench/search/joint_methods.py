@@ -1,7 +1,4 @@
-"""Methods of the joint bench: networks that they ask for, and the placements of those.
-
-Three nodes: a terminal and a hub with little memory, and a server. All methods know all predicted times.
-"""
+"""Methods of the joint bench: networks that they ask for, and the placements of those. All know all predicted times."""
 
 from __future__ import annotations
 
@@ -44,40 +41,72 @@ LAYERS = ("conv3", "conv5", "separable3", "separable5")
 """Operations of hand-made networks, by preference."""
 
 
-def question() -> SearchQuestion:
-    """A terminal and a hub with little memory, and a server."""
-    nodes = (
-        Node(id="terminal", threads=1, memory_bytes=100e3),
-        Node(id="hub", threads=1, memory_bytes=400e3),
-        Node(id="server", threads=1),
-    )
-    links = (
-        ("terminal", "hub", 0.02, 1e3),
-        ("hub", "server", 0.1, 1e3),
-        ("terminal", "server", 0.01, 4e3),
-    )
+Ends = tuple[str, str, float, float]
+"""Both ends of a link, its rate in gigabits per second, and its round trip in microseconds."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Nodes and links; the first node is the origin."""
+
+    memory_bytes: dict[str, float | None]
+    """Memory of each node."""
+    busy: dict[str, float]
+    """Share of processors that other work occupies."""
+    links: tuple[Ends, ...]
+
+
+SCENARIOS = {
+    "small nodes": Scenario(
+        memory_bytes={"terminal": 60e3, "a": 150e3, "b": 150e3, "c": 150e3},
+        busy={"terminal": 0.95, "a": 0.9, "b": 0.9, "c": 0.9},
+        links=(
+            ("terminal", "a", 0.005, 1e3),
+            ("a", "b", 0.005, 1e3),
+            ("b", "c", 0.005, 1e3),
+            ("terminal", "b", 0.002, 2e3),
+            ("a", "c", 0.002, 2e3),
+            ("terminal", "c", 0.002, 2e3),
+        ),
+    ),
+    "server": Scenario(
+        memory_bytes={"terminal": 100e3, "hub": 400e3, "server": None},
+        busy={"terminal": 0.95, "hub": 0.75},
+        links=(
+            ("terminal", "hub", 0.02, 1e3),
+            ("hub", "server", 0.1, 1e3),
+            ("terminal", "server", 0.01, 4e3),
+        ),
+    ),
+}
+"""A network of nodes with little memory, and two of them in front of a server."""
+
+
+def question(scenario: Scenario) -> SearchQuestion:
+    """Question of a scenario."""
+    names = tuple(scenario.memory_bytes)
     topology = Topology(
         directed=False,
         multigraph=False,
-        graph=Header(schema_version=1, origin="terminal"),
-        nodes=nodes,
-        links=tuple(Link(source=a, target=b, gbps=g, rtt_us=r) for a, b, g, r in links),
+        graph=Header(schema_version=1, origin=names[0]),
+        nodes=tuple(
+            Node(id=name, threads=1, memory_bytes=size)
+            for name, size in scenario.memory_bytes.items()
+        ),
+        links=tuple(
+            Link(source=a, target=b, gbps=gbps, rtt_us=rtt_us)
+            for a, b, gbps, rtt_us in scenario.links
+        ),
     )
-    busy = {"terminal": 0.95, "hub": 0.75}
+    states = {name: NodeState(others_busy=share) for name, share in scenario.busy.items()}
+    settings = {"queries": QUERIES, "networks": 1, "epochs": EPOCHS, "retrain_epochs": 1}
     return SearchQuestion(
         kind=JOINT,
         space=CHAINS["mnist1d"],
         topology=topology,
-        statistics=Statistics(
-            nodes={name: NodeState(others_busy=share) for name, share in busy.items()}
-        ),
+        statistics=Statistics(nodes=states),
         seed=0,
-        settings={
-            "queries": float(QUERIES),
-            "networks": 1.0,
-            "epochs": float(EPOCHS),
-            "retrain_epochs": 1.0,
-        },
+        settings={name: float(value) for name, value in settings.items()},
         choices={"objective": "inference", "cost": "learned"},
     )
 

@@ -16,7 +16,7 @@ from layoutsel.search.found import NETWORK, SHARED, TUNE, FoundNetwork
 from layoutsel.search.joint.asking import AskedNetworks
 from layoutsel.search.joint.question import RETRAIN_RATE
 from layoutsel.search.joint.tasks import Pass, Retraining, SharedTraining, TrainingSchedule
-from layoutsel.search.joint.trainer import TIME_LIMIT_S, JointTrainer, Progress
+from layoutsel.search.joint.trainer import TIME_LIMIT_S, JointTrainer, Progress, check_torch
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placed_network import found_network
 from layoutsel.search.pricing import priced
@@ -65,6 +65,7 @@ def search_joint(
     TrainingFailed
         If PyTorch is missing, or the training fails or takes too long.
     """
+    check_torch()
     question = run.question
     asked = AskedNetworks(run, priced(run))
     task = SharedTraining(
