@@ -19,13 +19,13 @@ from layoutsel.cluster.topology import Header, Link, Node, Topology
 from layoutsel.search.default_spaces import CHAINS
 from layoutsel.search.dominance import non_dominated
 from layoutsel.search.fastest import fastest, only
-from layoutsel.search.front import FrontPoint, NoNetwork, Scores
+from layoutsel.search.front import FrontPoint, Scores
 from layoutsel.search.joint.asking import AskedNetworks
 from layoutsel.search.joint.question import JOINT
 from layoutsel.search.joint.search import CHECKPOINT
 from layoutsel.search.joint.tasks import SharedTraining, TrainingSchedule
 from layoutsel.search.joint.trainer import JointTrainer
-from layoutsel.search.label_setting import front_of
+from layoutsel.search.label_setting import front_within
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placing import cluster_of, placed, placed_us
 from layoutsel.search.prices import PriceTable
@@ -168,10 +168,7 @@ class Task:
     def point(self, network: Architecture) -> FrontPoint | None:
         """Fastest placement; None if none fits."""
         if network not in self.points:
-            try:
-                self.points[network] = fastest(self.space, network, self.table, self.routes)
-            except NoNetwork:
-                self.points[network] = None
+            self.points[network] = fastest(self.space, network, self.table, self.routes)
         return self.points[network]
 
     def us(self, network: Architecture) -> float:
@@ -233,10 +230,8 @@ class FixedPlacement(AskedNetworks):
 
     def _fastest(self, network: Architecture) -> FrontPoint | None:
         graph = product_graph(only(self.space, network), self.table, self._routes)
-        try:
-            return front_of(fixed(graph, self.nodes), Scores(single=())).points[0]
-        except NoNetwork:
-            return None
+        front = front_within(fixed(graph, self.nodes), Scores(single=()))
+        return None if front is None else front.points[0]
 
 
 def fixed(graph: ProductGraph, nodes: Sequence[int]) -> ProductGraph:

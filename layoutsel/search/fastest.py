@@ -9,7 +9,7 @@ import numpy as np
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.planning.objectives import decide
 from layoutsel.search.front import FrontPoint, Scores
-from layoutsel.search.label_setting import front_of
+from layoutsel.search.label_setting import front_within
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placing import INFERENCE, SearchWork, cluster_of, placed_us
 from layoutsel.search.prices import PriceTable
@@ -35,8 +35,8 @@ def fastest(
     routes: MessageRoutes,
     work: SearchWork = INFERENCE,
     most_us: float = np.inf,
-) -> FrontPoint:
-    """Place a network so that a request takes the least time.
+) -> FrontPoint | None:
+    """Place a network so that a request takes the least time; None if nothing keeps the limits.
 
     Limits of memory count for layers in a row; cells with inner nodes are placed without them.
 
@@ -54,15 +54,11 @@ def fastest(
         Work of a request.
     most_us
         Limit of time, microseconds.
-
-    Raises
-    ------
-    NoNetwork
-        If no placement keeps the limits.
     """
     if all(cell.nodes == 1 for cell in space.cells):
         graph = product_graph(only(space, network), table, routes, work)
-        return front_of(graph, Scores(single=()), most_us=most_us).points[0]
+        front = front_within(graph, Scores(single=()), most_us=most_us)
+        return None if front is None else front.points[0]
     parts = parts_of(space, network)
     cluster = cluster_of(parts, table, routes)
     decided = cluster.placement(decide(cluster.problem).solution.decisions)

@@ -66,17 +66,24 @@ def front_of(
     NoNetwork
         If no network with any placement was found that keeps the limits; names the tightest one.
     """
-    deadline = time.monotonic() + time_limit_s
-    found = _solve(graph, scores, most_us, most_labels, deadline)
+    found = front_within(
+        graph, scores, most_us=most_us, most_labels=most_labels, time_limit_s=time_limit_s
+    )
     if found is None:
         raise NoNetwork(_tightest(graph, most_us))
     return found
 
 
-def _solve(
-    graph: ProductGraph, scores: Scores, most_us: float, most_labels: int, deadline: float
+def front_within(
+    graph: ProductGraph,
+    scores: Scores,
+    *,
+    most_us: float = np.inf,
+    most_labels: int = MOST_LABELS,
+    time_limit_s: float = TIME_LIMIT_S,
 ) -> Front | None:
-    """Find the front; None if no network keeps the limits."""
+    """Find the front as :func:`front_of`; None if no network keeps the limits, without a reason."""
+    deadline = time.monotonic() + time_limit_s
     limited: set[int] = set()
     while True:
         memory = NodeMemory(graph, np.array(sorted(limited), dtype=int))
@@ -93,8 +100,7 @@ def _tightest(graph: ProductGraph, most_us: float) -> str:
     empty = Scores(single=())
 
     def fastest(capacity: np.ndarray) -> Front | None:
-        deadline = time.monotonic() + TIME_LIMIT_S
-        return _solve(replace(graph, capacity=capacity), empty, np.inf, MOST_LABELS, deadline)
+        return front_within(replace(graph, capacity=capacity), empty)
 
     within = fastest(graph.capacity)
     if within is not None:

@@ -98,6 +98,8 @@ def _bandwidths(
         for factor in FACTORS:
             routes = MessageRoutes(_faster(question.topology, factor), question.statistics)
             point = fastest(question.space, one.architecture, table, routes)
+            if point is None:
+                continue
             times.append((1e3 * rate * factor, point.us / 1e3))
             if point.nodes != before:
                 changes.append((times[-1], _away(point.nodes, question.topology.origin)))

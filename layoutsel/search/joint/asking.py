@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from layoutsel import documents
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.fastest import fastest
-from layoutsel.search.front import FrontPoint, NoNetwork, Scores
+from layoutsel.search.front import FrontPoint, Scores
 from layoutsel.search.joint.posterior import Posterior
 from layoutsel.search.label_setting import front_of
 from layoutsel.search.placing import WORKS
@@ -24,6 +24,8 @@ ROUND = 8
 """Number of networks that are asked between two fits of the surrogate."""
 FIRST_SHARE = 0.3
 """Share of the queries for random networks, before the first fit."""
+FRONT_LIMIT_S = 2.0
+"""Time after which a front with limits of memory drops labels, seconds."""
 _DRAWS = 3
 """Number of draws of the surrogate's weights in a round, in addition to their means."""
 _ATTEMPTS = 200
@@ -53,6 +55,7 @@ class AskedNetworks:
         self._routes = routes_of_question(run.question)
         self._work = WORKS[run.question.choices["objective"]]
         self.graph = product_graph(self.space, table, self._routes, self._work)
+        self._proven: list[bool] = []
         # The fastest network shows that the limits can be kept, before any training.
         self.least_us = self._front(Scores(single=()))[0].us
         self.accuracies: dict[Architecture, float] = {}
@@ -129,7 +132,8 @@ class AskedNetworks:
         best = max(self.accuracies.values())
         return (
             f"asked {len(self.accuracies)} networks: at most {100 * best:.1f} % right, "
-            f"hypervolume {self.hypervolume:.4f}"
+            f"hypervolume {self.hypervolume:.4f}; {sum(self._proven)} of {len(self._proven)} "
+            "fronts proven"
         )
 
     def _promising(self, count: int, random: np.random.Generator) -> list[Architecture]:
@@ -179,13 +183,12 @@ class AskedNetworks:
         return front[random.integers(len(front))].architecture
 
     def _front(self, scores: Scores) -> tuple[FrontPoint, ...]:
-        return front_of(self.graph, scores, most_us=self.most_us).points
+        found = front_of(self.graph, scores, most_us=self.most_us, time_limit_s=FRONT_LIMIT_S)
+        self._proven.append(found.is_proven)
+        return found.points
 
     def _fastest(self, network: Architecture) -> FrontPoint | None:
-        try:
-            return fastest(self.space, network, self.table, self._routes, self._work, self.most_us)
-        except NoNetwork:
-            return None
+        return fastest(self.space, network, self.table, self._routes, self._work, self.most_us)
 
 
 def spread(front: Sequence[FrontPoint], count: int) -> list[FrontPoint]:
