@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from layoutsel.errors import WorkerClosed
+from layoutsel.exits.pace import Pace
 from layoutsel.exits.waiting import WaitingRequest
 
 if TYPE_CHECKING:
@@ -32,14 +34,16 @@ class Dispatcher:
         The network.
     most
         Largest number of requests at once.
+    pace
+        Takes the times of single requests.
     """
 
-    def __init__(self, model: ExitModel | LoadAwareModel, most: int) -> None:
+    def __init__(self, model: ExitModel | LoadAwareModel, most: int, pace: Pace) -> None:
         self._queue: Queue = SimpleQueue()
         self._threads = [
             threading.Thread(
                 target=_serve,
-                args=(self._queue, model, most),
+                args=(self._queue, model, most, pace),
                 name=f"layoutsel-server_{number}",
                 daemon=True,
             )
@@ -79,14 +83,17 @@ class Dispatcher:
                     thread.start()
 
 
-def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int) -> None:
+def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int, pace: Pace) -> None:
     """Answer requests until the end of the queue."""
     while (requests := _taken(queue, model, most)) is not None:
+        start_s = time.perf_counter()
         try:
             model.answer_all(requests)
         except BaseException as error:  # it belongs to those who wait
             for request in requests:
                 request.fail(error)
+        if len(requests) == 1:
+            pace.add(1e6 * (time.perf_counter() - start_s))
         del requests  # an idle thread keeps no request
 
 

@@ -18,8 +18,9 @@ from layoutsel.exits.dispatcher import Dispatcher
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.load_aware import LoadAwareModel
+from layoutsel.exits.pace import Pace
 from layoutsel.exits.server_statistics import ServerRecord, ServerStatistics
-from layoutsel.exits.waiting import FutureRequest, StreamRequest
+from layoutsel.exits.waiting import FutureRequest, StreamRequest, WaitingRequest
 from layoutsel.runtime.streams import Request
 
 logger = logging.getLogger(__name__)
@@ -83,11 +84,16 @@ class ExitServer(Closing):
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.places):
             self._free.put(None)
-        self._dispatcher = Dispatcher(model, most)
+        self._pace = Pace()
+        self._dispatcher = Dispatcher(model, most, self._pace)
+        self._may_run_here = most == 1 and model.places == 1
         self._record = ServerRecord()
 
     def submit(self, request: Request, *, deadline_ms: float | None = None) -> Future[ExitAnswer]:
         """Queue a request; waits while there is no place.
+
+        Without batches, a request that is the only one runs at once on the calling thread if
+        requests take less time than a switch of threads; the future has then ended.
 
         The future fails with :class:`DeadlineMissed` if there is no result at the deadline, and as
         a call of the model does. The time of its answer begins here. A future that is cancelled
@@ -113,7 +119,7 @@ class ExitServer(Closing):
         start_s, deadline_s = self._take_place(deadline_ms)
         waiting = FutureRequest(request, start_s, deadline_s, self._record)
         waiting.future.add_done_callback(partial(_give_back, self._free))
-        self._dispatcher.put(waiting)
+        self._begin(waiting)
         return waiting.future
 
     def answer(self, request: Request, *, deadline_ms: float | None = None) -> ExitAnswer:
@@ -124,8 +130,8 @@ class ExitServer(Closing):
         """
         start_s, deadline_s = self._take_place(deadline_ms)
         waiting = StreamRequest(request, start_s, deadline_s, self._record, self._free)
-        if self._free.qsize() == self.places - 1:
-            self.model.answer_all([waiting])
+        if self._is_alone:
+            self._run_here(waiting)
         else:
             self._dispatcher.put(waiting)
         found = waiting.result(2 * LIMIT_S)
@@ -183,8 +189,25 @@ class ExitServer(Closing):
         """Queue a request of a stream."""
         start_s, deadline_s = self._take_place(deadline_ms)
         waiting = StreamRequest(request, start_s, deadline_s, self._record, self._free)
-        self._dispatcher.put(waiting)
+        self._begin(waiting)
         return waiting
+
+    def _begin(self, waiting: WaitingRequest) -> None:
+        """Queue a request, or run it here if another thread would begin with it too late."""
+        if self._may_run_here and self._pace.is_quick and self._is_alone:
+            self._run_here(waiting)
+        else:
+            self._dispatcher.put(waiting)
+
+    def _run_here(self, waiting: WaitingRequest) -> None:
+        start_s = time.perf_counter()
+        self.model.answer_all([waiting])
+        self._pace.add(1e6 * (time.perf_counter() - start_s))
+
+    @property
+    def _is_alone(self) -> bool:
+        """True if the caller's request is the only one."""
+        return self._free.qsize() == self.places - 1
 
     def _take_place(self, deadline_ms: float | None) -> tuple[float, float]:
         """Wait for a place; returns arrival and deadline by the performance counter, seconds."""

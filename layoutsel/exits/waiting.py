@@ -159,14 +159,19 @@ class StreamRequest(WaitingRequest):
 def answer_singly(
     requests: Sequence[WaitingRequest], call: Callable[[WaitingRequest], ExitAnswer]
 ) -> None:
-    """Answer requests one after the other; errors of a call end its request alone."""
+    """Answer requests one after the other; errors of a call end its request alone.
+
+    Interrupts are raised as well, for a call on the thread that they belong to.
+    """
     for request in requests:
         if not request.is_wanted:
             request.leave()
             continue
         try:
             answer = call(request)
-        except BaseException as error:  # it belongs to whoever waits
+        except BaseException as error:
             request.fail(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             request.answer(answer)

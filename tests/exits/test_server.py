@@ -129,6 +129,28 @@ def test_the_next_trunk_begins_while_a_branch_of_the_last_request_runs(slow):
         assert not model.is_off
 
 
+def test_quick_requests_run_on_the_thread_that_submits_them(slow):
+    """A stage that takes a millisecond is worth a switch of threads, and one of no time is not."""
+    threads, inputs, pause_s = [], images("chain", 2), 1e-3
+    slow(lambda stage: time.sleep(pause_s) or threads.append(threading.current_thread()))
+    with started("chain", "aaa") as model, ExitServer(model) as server:
+        threads.clear()
+        for x in inputs * 10:
+            check(server.submit(x).result(LIMIT_S), model.exits, expected("chain", x))
+        assert threading.current_thread() not in threads
+        pause_s = 0
+        for _ in range(60):
+            server._pace.add(1.0)
+        threads.clear()
+        assert server.submit(inputs[0]).done()
+        assert set(threads) == {threading.current_thread()}
+        with pytest.raises(InputError):
+            server.submit(inputs[0][..., 0]).result(LIMIT_S)
+        assert len(list(server.stream(inputs * 10))) == 20
+    with pytest.raises(WorkerClosed):
+        server.submit(inputs[0])
+
+
 class TestBackPressure:
     def test_a_stream_takes_no_more_than_there_are_places(self):
         taken = 0
