@@ -54,6 +54,7 @@ SMALL = (
 """Cases that brute force can answer: at most about 10,000 pairs of a network and a placement."""
 EIGHT = tuple(name for name in OPERATIONS if name != "none")
 SEEDS = 5
+TIME_LIMIT_S = 300.0
 
 
 def star(nodes: int, memory: float | None = None, limited: int = 0) -> Topology:
@@ -164,7 +165,7 @@ def row(case: dict[str, Any], seed: int, *, check: bool) -> dict[str, Any]:
     graph = product_graph(space, table, routes)
     scores = scores_of(whole, random, pairs=case.get("pairs", False))
     made = time.process_time()
-    found = front_of(graph, scores)
+    found = front_of(graph, scores, time_limit_s=TIME_LIMIT_S)
     ended = time.process_time()
     result = {
         "layers": case["layers"],
