@@ -61,7 +61,7 @@ def write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw(rows: Sequence[SearchRow], file: Path) -> None:
-    """Draw the hypervolume over the queries: median over all tasks and seeds, with the quartiles."""
+    """Draw the hypervolume over the queries: median and tenth percentile over all tasks and seeds."""
     series = []
     for name in METHODS:
         curves = np.array([row.curve for row in rows if row.method == name])
