@@ -28,6 +28,8 @@ from tvm_passes.errors import LayoutselError
 
 IMAGE_SHIFT = (2, 2)
 """Most points by which images of training data are moved along each axis."""
+_LATER_RATE = 0.5
+"""Learning rate of the weights while selectors move, relative to that of the warm-up."""
 
 
 class BilevelTraining:
@@ -87,7 +89,7 @@ class BilevelTraining:
         start, cpu = time.perf_counter(), time.process_time()
         is_warm = phase == "warm"
         temperature = self._temperature(phase, epoch, epochs)
-        self._set_rate(epoch if is_warm else None)
+        self._set_rate(1.0 if is_warm else _LATER_RATE)
         validation = itertools.cycle(self._batches(self.validation[0]))
         total, validation_loss, steps = 0.0, 0.0, 0
         self.supernet.train()
@@ -159,11 +161,9 @@ class BilevelTraining:
             return last
         return float(first * (last / first) ** ((epoch - 1) / (epochs - 1)))
 
-    def _set_rate(self, warm_epoch: int | None) -> None:
-        """Set the rate of the weights: full in the warm-up, then half."""
-        rate = self.recipe.rate * (1.0 if warm_epoch is not None else 0.5)
+    def _set_rate(self, share: float) -> None:
         for group in self.weights_optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = share * self.recipe.rate
 
     def _values(
         self, temperature: float, loss: float
