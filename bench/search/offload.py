@@ -2,7 +2,8 @@
 
 ``PYTHONPATH=bench python -m search.offload --data mnist5k --seeds 8 --work DIR --json bench/results/search_offload.json``.
 The first device is the modelled one of ``bench/machines/small_board.json``, the second one this machine; the link is slow.
-All times are predicted. Networks get as many passes over the training data as a search with one retraining. A run that was
+All times are predicted. ``--share 0.55`` searches within 55 % of the time that the hand-made network's best split takes.
+Networks get as many passes over the training data as a search with one retraining. A run that was
 interrupted goes on from its JSON file, and an interrupted search from its folder.
 """
 
@@ -70,6 +71,8 @@ RECIPES = {
     ),
 }
 FROZEN = ("operations", "resources", "channels", "precision", "position")
+KEYS = ("data", "link", "recipe", "share", "seed")
+"""Fields of a row that tell runs apart."""
 EQUAL = 0.005
 """Drop of accuracy on validation data that counts as equal."""
 
@@ -285,10 +288,15 @@ def chosen_of(found: list[OffloadFound], least: float) -> OffloadFound:
     return max(found, key=lambda one: one.accuracies["tune"])
 
 
-def seed_rows(question: OffloadSearch, work: Path, parts: set[str]) -> Iterator[Row]:
+def seed_rows(
+    question: OffloadSearch, work: Path, parts: set[str], share: float | None
+) -> Iterator[Row]:
     """All rows of a seed."""
     hand = list(handmade_rows(question))
     yield from hand
+    if share is not None:
+        best = min(row["us"] for row in hand if row["method"] == "hand-made, best split")
+        question = replace(question, limits=OffloadLimits(us=share * best))
     rows, found = searched("search", question, work / "search")
     yield from rows
     chosen = chosen_of(found, hand[0]["tune"] - EQUAL)
@@ -323,15 +331,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", default="channels,limits,sequential,frozen")
+    parser.add_argument(
+        "--share",
+        type=float,
+        help="limit on the time, relative to the hand-made network's best split",
+    )
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--json", type=Path, required=True)
     arguments = parser.parse_args()
     link = arguments.link or LINKS[arguments.data]
     arguments.work.mkdir(parents=True, exist_ok=True)
     rows = documents.load_json(arguments.json)["rows"] if arguments.json.exists() else []
-    done = {(row["data"], row["link"], row["recipe"], row["seed"]) for row in rows}
+    done = {tuple(row[key] for key in KEYS) for row in rows}
     for seed in range(arguments.seeds):
-        if (arguments.data, link, arguments.recipe, seed) in done:
+        key = (arguments.data, link, arguments.recipe, arguments.share, seed)
+        if key in done:
             continue
         start = time.perf_counter()
         question = OffloadSearch(
@@ -343,8 +357,9 @@ def main() -> None:
             threads=arguments.threads,
         )
         found = []
-        for row in seed_rows(question, arguments.work / str(seed), set(arguments.parts.split(","))):
-            found.append({"data": arguments.data, "link": link, "recipe": arguments.recipe, **row})
+        parts, work = set(arguments.parts.split(",")), arguments.work / str(seed)
+        for row in seed_rows(question, work, parts, arguments.share):
+            found.append({**dict(zip(KEYS, key, strict=True)), **row})
             print(*found[-1].values(), sep="\t", flush=True)
         rows += found
         save(arguments.json, rows)
