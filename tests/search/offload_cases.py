@@ -107,7 +107,7 @@ def selector_loss_gradients(precisions):
             training.random.manual_seed(3)
             cost = training._expected()
             total = 0.5 * torch.log(cost.us)
-            total = total + (training.multipliers * training._excess(cost)).sum()
+            total = total + training._penalty(training._excess(cost))
             if len(precisions) > 1:
                 return total
             choices = training.selectors.sample(1.0, training.random)

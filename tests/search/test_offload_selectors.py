@@ -1,6 +1,7 @@
 """Selectors, the expected time, and the training of a supernet."""
 
 import importlib.util
+import math
 import random
 
 import pytest
@@ -79,7 +80,7 @@ def test_multipliers_rise_until_a_limit_is_kept(checked, kind, own):
     # The multiplier rises exactly while the limit is exceeded, and never below 0.
     before = 0.0
     for value, ones in seen:
-        assert ones[own] == pytest.approx(max(0.0, before + 0.05 * (value - 1)), abs=1e-5)
+        assert ones[own] == pytest.approx(max(0.0, before + 0.05 * math.log(value)), abs=1e-5)
         before = ones[own]
 
 

@@ -1,7 +1,8 @@
 """Training of a supernet: weights on training data, all selectors on validation data, in turn.
 
 Gradients of selectors are of first order (arXiv 1806.09055, section 2.3). Limits of the time and of
-the sent bytes have multipliers that rise while the expected values exceed them (dual ascent).
+the sent bytes have multipliers that rise while the expected values exceed them: dual ascent on the
+augmented Lagrangian (Bertsekas, "Constrained Optimization and Lagrange Multiplier Methods", 3.2).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tvm_passes.errors import LayoutselError
 
 IMAGE_SHIFT = (2, 2)
 """Most points by which images of training data are moved along each axis."""
+_STIFFNESS = 5.0
+"""Weight of squared excesses over limits."""
 _LATER_RATE = 0.5
 """Learning rate of the weights while selectors move, relative to that of the warm-up."""
 
@@ -124,7 +127,7 @@ class BilevelTraining:
         cost = self._expected()
         excess = self._excess(cost)
         # The logarithm weighs a relative gain the same at every time.
-        total = loss + weight * torch.log(cost.us) + (self.multipliers * excess).sum()
+        total = loss + weight * torch.log(cost.us) + self._penalty(excess)
         _step(self.selector_optimizer, total)
         self.selectors.limit()
         with torch.no_grad():
@@ -140,12 +143,17 @@ class BilevelTraining:
     def _expected(self) -> ExpectedCost:
         return expected(self.shape, self.task.times, self.selectors.probabilities())
 
+    def _penalty(self, excess: Tensor) -> Tensor:
+        """Terms of the limits; their gradients vanish where a limit is kept by far."""
+        forces = torch.clamp(self.multipliers + _STIFFNESS * excess, min=0.0)
+        return (forces**2 - self.multipliers**2).sum() / (2 * _STIFFNESS)
+
     def _excess(self, cost: ExpectedCost) -> Tensor:
-        """Excess of the expected time and bytes over their limits, relative to the limits."""
+        """Logarithms of the expected time and bytes over their limits; 0 without a limit."""
         limits = self.task.limits
         pairs = ((cost.us, limits.us), (cost.bytes, limits.bytes))
         return torch.stack(
-            [torch.zeros(()) if most is None else got / most - 1 for got, most in pairs]
+            [torch.zeros(()) if most is None else torch.log(got / most) for got, most in pairs]
         )
 
     def _batches(self, inputs: Tensor) -> Iterator[Tensor]:

@@ -39,7 +39,7 @@ class OffloadRecipe:
     selector_rate: float = 0.1
     """Learning rate of selectors."""
     dual_rate: float = 0.05
-    """Step of the multipliers of limits, for a violation by the limit itself."""
+    """Step of the multipliers of limits, for a value of e times the limit."""
     batch: int = 128
     """Number of samples of a step."""
     temperatures: tuple[float, float] = (5.0, 0.5)
