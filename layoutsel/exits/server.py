@@ -158,6 +158,9 @@ class ExitServer(Closing):
         waiting: deque[StreamRequest] = deque()
         try:
             for request in requests:
+                if self._is_better_here(len(waiting)):
+                    while waiting:
+                        yield waiting.popleft().result(LIMIT_S)
                 try:
                     waiting.append(self._streamed(request, deadline_ms))
                 except DeadlineMissed as error:
@@ -198,6 +201,11 @@ class ExitServer(Closing):
             self._run_here(waiting)
         else:
             self._dispatcher.put(waiting)
+
+    def _is_better_here(self, waiting: int) -> bool:
+        """True if a stream with so many requests had better end them, and go on on its thread."""
+        others = self.places - self._free.qsize() - waiting
+        return self._may_run_here and self._pace.is_quick and waiting > 0 and others <= 0
 
     def _run_here(self, waiting: WaitingRequest) -> None:
         start_s = time.perf_counter()

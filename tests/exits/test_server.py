@@ -139,6 +139,7 @@ def test_quick_requests_run_on_the_thread_that_submits_them(slow):
             check(server.submit(x).result(LIMIT_S), model.exits, expected("chain", x))
         assert threading.current_thread() not in threads
         pause_s = 0
+        time.sleep(0.2)  # the server's thread adds its last time after the answer
         for _ in range(60):
             server._pace.add(1.0)
         threads.clear()
@@ -147,6 +148,13 @@ def test_quick_requests_run_on_the_thread_that_submits_them(slow):
         with pytest.raises(InputError):
             server.submit(inputs[0][..., 0]).result(LIMIT_S)
         assert len(list(server.stream(inputs * 10))) == 20
+    with started("chain", "aaa") as model, ExitServer(model) as server:
+        for number, answer in enumerate(server.stream(inputs * 30)):  # begins on another thread
+            check(answer, model.exits, expected("chain", inputs[number % 2]))
+            threads.clear()
+            for _ in range(60):
+                server._pace.add(1.0)
+        assert set(threads) <= {threading.current_thread()}
     with pytest.raises(WorkerClosed):
         server.submit(inputs[0])
 
