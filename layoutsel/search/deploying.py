@@ -114,13 +114,18 @@ def distributions_as_found(
 def _held_by_nodes(
     planned: PlannedClass, placement: Mapping[str, str]
 ) -> tuple[dict[str, tuple[SubgraphId, ...]], dict[str, str]]:
-    """Divide sub-graphs into atoms of neighbours on one node; returns the node of each as well."""
+    """Divide sub-graphs into atoms of neighbours on one node; returns the node of each as well.
+
+    An atom ends with each result of the network, so that an early exit is there before the rest.
+    """
+    graph = planned.offers.session.graph
+    results = {edge.producer for edge in graph.edges if edge.consumer is None}
     held: dict[str, tuple[SubgraphId, ...]] = {}
     nodes: dict[str, str] = {}
     last = ""
-    for subgraph in planned.offers.session.graph.subgraphs:
+    for subgraph in graph.subgraphs:
         node = _node_of(subgraph, placement)
-        if not held or node != nodes[last]:
+        if not held or node != nodes[last] or results & set(held[last]):
             last = f"a{len(held)}"
             held[last], nodes[last] = (), node
         held[last] += (subgraph.id,)

@@ -10,6 +10,7 @@ from joint_spaces import SIGNALS
 from layoutsel.cluster.statistics import NodeState, Statistics
 from layoutsel.cluster.topology import Header, Link, Node, Topology
 from layoutsel.search.deploying import distributions_as_found, measure
+from layoutsel.search.early_exits import placed_with_exits, with_exits, write_with_exits
 from layoutsel.search.found import NETWORK, FoundNetwork
 from layoutsel.search.networks import write_network
 from layoutsel.search.parts import parts_of
@@ -97,6 +98,22 @@ def test_every_subgraph_is_on_the_node_of_its_part(model, tmp_path):
     assert predicted == pytest.approx(
         sum(one.us for one in route.segments) + sum(one.us for one in route.transfers)
     )
+
+
+def test_an_early_exit_ends_a_segment(tmp_path):
+    graph = with_exits(parts_of(SIGNALS, NETWORK_OF_FOUR), ["one.0-1"])
+    assert [part.name for part in graph.parts] == ["stem", "one.0-1", "exit1", "two.0-1", "head"]
+    placement = placed_with_exits(graph, dict.fromkeys(PLACEMENT, "hub"))
+    model = write_with_exits(graph, random_weights(graph))
+    asked = question()
+    made = distributions_as_found(
+        model, placement, asked.topology, asked.statistics, tmp_path, cost="roofline"
+    )
+    (route,) = made["latency"].routes
+    first, second = route.segments
+    assert first.node == second.node == "hub"
+    assert set(first.outputs) > {"output.0"}
+    assert second.outputs == ("output.1",)
 
 
 def test_a_network_of_other_parts_is_rejected(model, tmp_path):
