@@ -193,6 +193,12 @@ def measure(
     planned = distributions_as_found(
         file, found.placement, question.topology, question.statistics, run.path, **options
     )
+    sent = sum(one.bytes for route in planned[LATENCY].routes for one in route.transfers)
+    if found.sent and sent > found.sent_bytes:
+        say(
+            f"it sends {sent} bytes in place of {found.sent_bytes}: the compiler joins a "
+            "conversion of a sent tensor with its inverse"
+        )
     say("compiling it, with a stage for each run of parts on one node")
     artifacts = build(file, planned, folder, machines=run.path, **options)
     planned.save(folder / DISTRIBUTIONS)
