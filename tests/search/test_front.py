@@ -13,7 +13,7 @@ from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.memory import excess, peaks
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.front import NoNetwork, Scores
-from layoutsel.search.label_setting import front_of
+from layoutsel.search.label_setting import front_of, front_within
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placing import (
     WORKS,
@@ -112,6 +112,13 @@ def test_fronts_equal_those_of_brute_force(problem):
         placement = placed(parts, point.nodes, work)
         assert placed_us(cluster, placement) == pytest.approx(point.us, rel=1e-9)
         assert score_of(space, scores, point.architecture) == pytest.approx(point.score)
+        assert not list(excess(cluster, peaks(cluster, [placement])))
+    hurried = front_within(graph, scores, time_limit_s=0.0)
+    for point in hurried.points if hurried is not None else ():
+        assert found.most_accurate(point.us * (1 + 1e-12)).score >= point.score - 1e-9
+        parts = parts_of(space, point.architecture)
+        cluster = cluster_of(parts, table, routes, work)
+        placement = placed(parts, point.nodes, work)
         assert not list(excess(cluster, peaks(cluster, [placement])))
     middle = found.points[len(found.points) // 2]
     limited = front_of(graph, scores, most_us=middle.us)
