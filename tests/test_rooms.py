@@ -1,6 +1,7 @@
 """Imports between the rooms of the library go one way."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -175,3 +176,9 @@ def test_a_circle_is_found_however_a_file_imports(tmp_path, text):
     (package / "c.py").write_text("import package.a")
     circle = circle_of(modules_of(package))
     assert set(circle) == {"package.a", "package.b", "package.c"}
+
+
+def test_each_test_file_has_a_name_of_its_own():
+    """Pytest imports them as modules without packages."""
+    names = Counter(file.name for file in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

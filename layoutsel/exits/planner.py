@@ -76,7 +76,8 @@ def plan_exits(
     """Find the best arrangement of a multi-exit network.
 
     The plan is proven to be the best within a relative 1e-9, or states its gap after the time
-    limit. Arrangements with equal values are in the order of the number of exits that run.
+    limit. Exits that are never sure are off, unless others need them. Arrangements with equal
+    values are in the order of the number of exits that run.
 
     Parameters
     ----------

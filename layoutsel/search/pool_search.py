@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from layoutsel.search.acquisition import Staircase, expected_gain, expected_improvement
+from layoutsel.search.blas_threads import one_blas_thread
 from layoutsel.search.dominance import non_dominated
 from layoutsel.search.surrogate import FeatureGroup, GaussianProcess, distances, to_value
 from layoutsel.search.tabular import TableTask
@@ -217,7 +217,6 @@ METHODS: Mapping[str, Search] = {
 def run_search(search: Search, task: TableTask, budget: int, seed: int) -> list[int]:
     """Networks that a search has asked for, in order."""
     queries = Queries(task, budget)
-    # Matrices are so small that threads would only wait for each other.
-    with threadpool_limits(1, "blas"), contextlib.suppress(BudgetUsed, StopIteration):
+    with one_blas_thread(), contextlib.suppress(BudgetUsed, StopIteration):
         search(queries, seed)
     return queries.known

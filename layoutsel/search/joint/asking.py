@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from layoutsel import documents
+from layoutsel.search.blas_threads import one_blas_thread
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.fastest import fastest
 from layoutsel.search.front import FrontPoint, Scores
@@ -138,8 +138,7 @@ class AskedNetworks:
 
     def _promising(self, count: int, random: np.random.Generator) -> list[Architecture]:
         """Networks of exact fronts of the surrogate, by its means and by draws."""
-        # Matrices are so small that threads would only wait for each other.
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             posterior = Posterior.fit(
                 self.graph, list(self.accuracies), list(self.accuracies.values())
             )
