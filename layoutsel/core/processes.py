@@ -46,7 +46,7 @@ def run_limited(
     what: str,
     limit_s: float,
     memory_bytes: int = MEMORY_BYTES,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
 ) -> str:
     """Run `command` without input and return its standard output.
 
@@ -61,20 +61,21 @@ def run_limited(
     memory_bytes
         Memory limit of the process, and of each of its children.
     environment
-        Variables to set in addition to those of this process.
+        Variables to set in addition to those of this process; None to leave one of these out.
 
     Raises
     ------
     ProcessError
         If it cannot be started, fails or takes too long.
     """
+    variables = {**os.environ, **(environment or {})}
     try:
         process = subprocess.Popen(
             [os.fspath(part) for part in command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in variables.items() if value is not None},
             start_new_session=True,
         )
     except OSError as error:

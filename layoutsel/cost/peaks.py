@@ -33,6 +33,8 @@ LAUNCH_US = 1.0
 The probe cannot measure it with numpy.
 """
 
+_BLAS = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_")
+"""Start of the names of variables that BLAS libraries read."""
 _SIDE = 768
 """Side of the probe's square matrices, large enough for BLAS's fastest kernel."""
 _CACHE_BYTES = 1 << 20
@@ -91,9 +93,11 @@ def probe(threads: int, budget_s: float = _BUDGET_S, *, at_best: bool = True) ->
     LayoutselError
         If the measuring process fails.
     """
-    limits = dict.fromkeys(
-        ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
-    )
+    limits: dict[str, str | None] = {
+        # The user's settings, such as older kernels, are not those of the machine.
+        **{name: None for name in os.environ if name.startswith(_BLAS)},
+        **{f"{library}NUM_THREADS": "1" for library in _BLAS},
+    }
     limit = isa_limit()
     if limit is not None:
         limits["OPENBLAS_CORETYPE"] = limit.blas_core

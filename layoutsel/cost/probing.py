@@ -27,7 +27,7 @@ _TIME_LIMIT_S = 60.0
 T = TypeVar("T")
 
 
-def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
+def ask(code: str, what: str, environment: Mapping[str, str | None]) -> Any:
     """Run Python code in a new process, and parse the last printed line as JSON.
 
     Parameters
@@ -37,7 +37,7 @@ def ask(code: str, what: str, environment: Mapping[str, str]) -> Any:
     what
         Subject of the measurement, for the error message.
     environment
-        Additional environment variables of the process.
+        Additional environment variables of the process; None to leave one of this process's out.
 
     Raises
     ------

@@ -18,6 +18,15 @@ def test_output_and_environment():
     assert printed == "b True\n"
 
 
+def test_a_variable_can_be_left_out(monkeypatch):
+    monkeypatch.setenv("A", "b")
+    code = "import os; print('A' in os.environ)"
+    printed = run_limited(
+        [sys.executable, "-c", code], what="x", limit_s=30, environment={"A": None}
+    )
+    assert printed == "False\n"
+
+
 def test_a_process_that_hangs_with_a_child_that_holds_its_pipes():
     start = time.monotonic()
     with pytest.raises(ProcessError, match=r"cannot wait: .*sh took more than 0.5 s and was ended"):

@@ -39,6 +39,24 @@ def test_the_speed_of_a_busy_machine_is_measured_again_later(tmp_path, probes, c
     assert machine_peaks(2, folder=tmp_path) == IDLE, "an idle machine is measured once"
 
 
+def test_the_speed_is_that_of_the_machine_whatever_the_user_has_set(monkeypatch):
+    """OPENBLAS_CORETYPE=Haswell has AVX2 products on a machine with AVX-512: half of its speed."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    code = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if '_' in k}))"
+    seen = {}
+
+    def ask(_code, what, environment):
+        seen.update(probing.ask(code, what, environment))
+        raise LayoutselError("seen")
+
+    monkeypatch.setattr(peaks, "ask", ask)
+    with pytest.raises(LayoutselError, match="seen"):
+        peaks.probe(1)
+    assert "OPENBLAS_CORETYPE" not in seen
+    assert seen["OMP_NUM_THREADS"] == seen["OPENBLAS_NUM_THREADS"] == "1"
+
+
 @pytest.fixture
 def one_core():
     """Limits this process and its child processes to one core."""
