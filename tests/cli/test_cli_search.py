@@ -98,7 +98,6 @@ def test_a_search_for_two_devices_is_deployed(files, tmp_path):
 @pytest.mark.parametrize(
     ("space", "topology", "options", "told"),
     [
-        ({}, {}, ("--max-latency", "1us"), "no network takes at most 1 us: the fastest"),
         ({}, {}, ("--max-latency", "soon"), "--max-latency soon: expected a time above 0"),
         ({}, {}, ("--objective", "training"), "--objective training: expected one of inference"),
         ({}, {}, ("--networks", "99"), "--networks 99: expected at most the 60 of --queries"),
@@ -116,17 +115,28 @@ def test_a_search_for_two_devices_is_deployed(files, tmp_path):
             (),
             "net.json: at $.links[0].gbps: got 0.0; expected a rate above 0",
         ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_questions_are_refused_before_any_price(files, space, topology, options, told):
+    assert told in refused("search", "joint", *files(space, **topology), *options)
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("topology", "options", "told"),
+    [
+        ({}, ("--max-latency", "1us"), "no network takes at most 1 us: the fastest"),
         (
-            {},
             {"nodes": [{"id": "edge", "memory_bytes": 100}, {"id": "hub", "memory_bytes": 100}]},
             (),
             "no network fits the memory of",
         ),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["latency", "memory"],
 )
-def test_bad_questions_are_refused_before_any_training(files, space, topology, options, told):
-    assert told in refused("search", "joint", *files(space, **topology), *options)
+def test_limits_that_nothing_keeps_are_refused_before_any_training(files, topology, options, told):
+    assert told in refused("search", "joint", *files(**topology), *options)
 
 
 @pytest.mark.parametrize(
