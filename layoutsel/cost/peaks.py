@@ -36,7 +36,10 @@ The probe cannot measure it with numpy.
 _BLAS = ("OPENBLAS_", "OMP_", "MKL_", "BLIS_")
 """Start of the names of variables that BLAS libraries read."""
 _PROBE = 2
-"""Version of the probe; peaks by an earlier one are measured again. The first one obeyed users' settings."""
+"""Version of the probe; peaks by an earlier one are measured again.
+
+The first one obeyed the user's settings of BLAS.
+"""
 _SIDE = 768
 """Side of the probe's square matrices, large enough for BLAS's fastest kernel."""
 _CACHE_BYTES = 1 << 20
