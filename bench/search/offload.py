@@ -1,10 +1,11 @@
-"""Networks on two devices: a search against the hand-made network, compressed inputs, and searches without a selector.
+"""Networks on two devices: a search against a hand-made network, and without single selectors.
 
-``PYTHONPATH=bench python -m search.offload --data mnist5k --seeds 8 --work DIR --json bench/results/search_offload.json``.
-The first device is the modelled one of ``bench/machines/small_board.json``, the second one this machine; the link is slow.
-All times are predicted. ``--share 0.55`` searches within 55 % of the time that the hand-made network's best split takes.
-Networks get as many passes over the training data as a search with one retraining. A run that was
-interrupted goes on from its JSON file, and an interrupted search from its folder.
+``PYTHONPATH=bench python -m search.offload --data mnist5k --seeds 8 --work DIR --json FILE``. The
+first device is the modelled one of ``bench/machines/small_board.json``, the second one this
+machine; the link is slow. All times are predicted. ``--share 0.55`` searches within 55 % of the
+time that the hand-made network's best split takes. Networks get as many passes over the training
+data as a search with one retraining. A run that was interrupted goes on from its JSON file, and an
+interrupted search from its folder.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from layoutsel.search.offload.search import (
     supernet_task,
 )
 from layoutsel.search.offload.settings import (
+    SELECTORS,
     OffloadLimits,
     OffloadRecipe,
     RetrainedNetwork,
@@ -70,7 +72,6 @@ RECIPES = {
         time_weights=(0.01, 0.1, 0.5),
     ),
 }
-FROZEN = ("operations", "resources", "channels", "precision", "position")
 KEYS = ("data", "link", "recipe", "share", "seed")
 """Fields of a row that tell runs apart."""
 EQUAL = 0.005
@@ -314,7 +315,7 @@ def seed_rows(
     if "sequential" in parts:
         yield from sequential_rows(question, chosen, work / "sequential")
     if "frozen" in parts:
-        for kind in FROZEN:
+        for kind in SELECTORS:
             name = f"frozen {kind}"
             yield from searched(name, replace(question, frozen=(kind,)), work / kind)[0]
         recipe = replace(question.recipe, time_weights=(0.0,))

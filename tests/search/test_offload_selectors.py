@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from layoutsel.device.worker import Worker
 from layoutsel.search.offload.settings import SELECTORS
 from tests.search.offload_problems import drawn_choice, planner_us, priced, small_space
 
@@ -14,20 +13,6 @@ needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed (extra train)"
 )
 pytestmark = needs_torch
-
-
-@pytest.fixture(scope="module")
-def checked():
-    """Run a function of offload_cases.py in a child process."""
-    limits = {"time_limit_s": 120, "environment": {"OMP_NUM_THREADS": "1"}}
-    with Worker("tests.search.offload_cases:run", **limits) as worker:
-
-        def call(name, argument=None):
-            reply = worker.call((name, argument))
-            assert hasattr(reply, "value"), reply
-            return reply.value
-
-        yield call
 
 
 def test_relaxations_have_their_gradients(checked):

@@ -9,7 +9,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from layoutsel.device.worker import Worker
 from layoutsel.runtime.samples import rel_l2_err
 from layoutsel.search.offload.onnx_parts import LOGITS, write_parts
 from layoutsel.search.offload.slicing import OffloadChoice, slice_network
@@ -20,20 +19,6 @@ from tests.search.offload_problems import MIXED, drawn_choice, priced, small_spa
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed (extra train)")
-
-
-@pytest.fixture(scope="module")
-def checked():
-    """Run a function of offload_cases.py in a child process."""
-    limits = {"time_limit_s": 120, "environment": {"OMP_NUM_THREADS": "1"}}
-    with Worker("tests.search.offload_cases:run", **limits) as worker:
-
-        def call(name, argument=None):
-            reply = worker.call((name, argument))
-            assert hasattr(reply, "value"), reply
-            return reply.value
-
-        yield call
 
 
 @needs_torch

@@ -1,4 +1,4 @@
-"""ExpectedCost time and sent bytes of a supernet whose selectors have these probabilities.
+"""Expected time and sent bytes of a supernet whose selectors have these probabilities.
 
 All choices count as independent. At probabilities of 0 and 1, the time is exactly the planner's
 cost of the placement. A tensor is sent once, however many operations read it; a skip that is a
@@ -31,7 +31,7 @@ class CellFlow:
 
 @dataclass(frozen=True)
 class ExpectedCost:
-    """ExpectedCost values of a placement."""
+    """Expected cost of the selectors' placements."""
 
     us: Tensor
     """Time of a request, microseconds."""

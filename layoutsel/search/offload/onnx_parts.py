@@ -29,7 +29,7 @@ _TYPES = {
 }
 """ONNX types of sent tensors by precision."""
 _LINK = "link."
-"""Begin of the names of nodes that select channels or convert; they have no weights."""
+"""Prefix of the names of nodes that select channels or convert; they have no weights."""
 
 
 def write_parts(

@@ -35,14 +35,8 @@ class ProjectionProgramme:
 
     Parameters
     ----------
-    shape
-        Shape of the supernet.
-    times
-        Prices.
-    state
-        Probabilities of the selectors.
-    limits
-        Limits of the time and the sent bytes.
+    shape, times, state, limits
+        As in :func:`~layoutsel.search.offload.projection.project`.
     precision
         Precision of sent tensors.
     position

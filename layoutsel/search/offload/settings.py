@@ -43,7 +43,7 @@ class OffloadRecipe:
     batch: int = 128
     """Number of samples of a step."""
     temperatures: tuple[float, float] = (5.0, 0.5)
-    """Temperature of samples at the begin of the search, and at its end and in the sweep."""
+    """Temperature of samples at the beginning of the search, and at its end and in the sweep."""
 
     def __post_init__(self) -> None:
         if not self.time_weights or min(self.time_weights) < 0:
