@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from layoutsel.core.exit_codes import INTERRUPTED
+from layoutsel.device import training
+from layoutsel.device.training import TrainingFailed
 from layoutsel.device.worker import Worker
-from layoutsel.exits.training import train as training
 from layoutsel.exits.training.settings import SETTINGS, TrainingTask
-from layoutsel.exits.training.train import TrainingError, train
+from layoutsel.exits.training.train import train
 from tvm_passes.errors import LayoutselError
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -35,7 +36,7 @@ def checked():
 
 def test_missing_pytorch_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(TrainingError, match=r"needs PyTorch.*pip install 'layoutsel\[train\]'"):
+    with pytest.raises(TrainingFailed, match=r"needs PyTorch.*pip install 'layoutsel\[train\]'"):
         train(TINY, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -94,7 +95,7 @@ def test_training_writes_network_data_and_report(tmp_path):
 @needs_torch
 def test_a_long_training_is_ended(tmp_path):
     start = time.monotonic()
-    with pytest.raises(TrainingError, match=r"took more than 0\.5 s"):
+    with pytest.raises(TrainingFailed, match=r"took more than 0\.5 s"):
         train(TrainingTask(data="mnist5k", size="large"), tmp_path, limit_s=0.5)
     assert time.monotonic() - start < 60
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from joint_spaces import IMAGES, SIGNALS
 
+from layoutsel.device import training
+from layoutsel.device.training import TrainingFailed
 from layoutsel.device.worker import Worker
 from layoutsel.search.early_exits import with_exits
-from layoutsel.search.joint import trainer as training
 from layoutsel.search.joint.tasks import Retraining, SharedTraining, TrainingSchedule
-from layoutsel.search.joint.trainer import JointTrainer, TrainingFailed
+from layoutsel.search.joint.trainer import JointTrainer
 from layoutsel.search.joint.widest import widest_parts
 from layoutsel.search.parts import SUM, parts_of
 from tvm_passes.errors import LayoutselError

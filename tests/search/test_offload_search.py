@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from layoutsel.device import training
+from layoutsel.device.training import TrainingFailed
 from layoutsel.exits.training.data import LabelledSamples
 from layoutsel.search.front import NoNetwork
-from layoutsel.search.offload import training
 from layoutsel.search.offload.comparisons import (
     compressed_input,
     packed_bytes,
@@ -21,7 +22,6 @@ from layoutsel.search.offload.search import CHECKPOINT, OffloadSearch, search
 from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
 from layoutsel.search.offload.spaces import OFFLOAD_SPACES, handmade, offload_space
 from layoutsel.search.offload.supernet_shape import SupernetShape
-from layoutsel.search.offload.training import OffloadError
 from layoutsel.search.parts import parts_of
 from layoutsel.search.prices import ClassPrices, PriceTable
 from layoutsel.search.space import Cell
@@ -86,7 +86,7 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
         for name, model in one.models.items():
             assert same.models[name].SerializeToString() == model.SerializeToString()
     other = replace(question, seed=1)
-    with pytest.raises(OffloadError, match="state of a search with other settings"):
+    with pytest.raises(TrainingFailed, match="state of a search with other settings"):
         list(search(other, tmp_path))
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_state_is_an_error(tmp_path):
     space = small_space((1,), ("conv3",))
     (tmp_path / CHECKPOINT).write_bytes(b"PK\x03\x04 not a state")
     question = OffloadSearch(space=space, prices=by_work(space), recipe=QUICK)
-    with pytest.raises(OffloadError, match="cannot be read as the state of a search"):
+    with pytest.raises(TrainingFailed, match="cannot be read as the state of a search"):
         list(search(question, tmp_path))
 
 
@@ -110,7 +110,7 @@ def test_limits_that_nothing_keeps_end_before_the_training(tmp_path):
 def test_missing_pytorch_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda _name: None)
     space = small_space((1,))
-    with pytest.raises(OffloadError, match=r"pip install 'layoutsel\[train\]'"):
+    with pytest.raises(TrainingFailed, match=r"pip install 'layoutsel\[train\]'"):
         next(search(OffloadSearch(space=space, prices=by_work(space)), tmp_path))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +12,7 @@ import onnx
 
 from layoutsel import documents
 from layoutsel.core.files import check_output, make_folder, replacing
-from layoutsel.device.outcome import Failure, FailureKind
-from layoutsel.device.worker import Worker
+from layoutsel.device.training import TrainingProcess, check_torch
 from layoutsel.exits.spec import FORMAT, Exit, ExitSpec
 from layoutsel.exits.training.data import DataParts, load
 from layoutsel.exits.training.settings import (
@@ -24,7 +21,6 @@ from layoutsel.exits.training.settings import (
     TrainedNetwork,
     TrainingTask,
 )
-from tvm_passes.errors import LayoutselError
 
 FUNCTION = "layoutsel.exits.training.session:answer"
 """Function of the child process."""
@@ -36,10 +32,6 @@ REPORT = "training.json"
 """File of the report in the folder of a training."""
 DATA_FILES = ("tune", "certify", "test")
 """Parts of the data that are written, each to a file of its name."""
-
-
-class TrainingError(LayoutselError):
-    """A training that cannot start, fails or takes too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +94,24 @@ def train(
 
     Raises
     ------
-    TrainingError
+    TrainingFailed
         If PyTorch is missing, or the training fails or takes too long.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise TrainingError(
-            "training needs PyTorch, which is not installed: pip install 'layoutsel[train]'"
-        )
+    check_torch()
     parts = load(task.data, task.seed)
     log = folder / "training.jsonl"
     make_folder(folder)
     check_output(log)
     networks = []
-    with log.open("w") as lines:
-        for report in _reports(task, limit_s, memory_bytes):
+    training = TrainingProcess(
+        FUNCTION,
+        threads=task.threads,
+        limit_s=limit_s,
+        memory_bytes=memory_bytes,
+        advice="allow more time, or choose a smaller network",
+    )
+    with training, log.open("w") as lines:
+        for report in training.reports(task):
             if isinstance(report, EpochReport):
                 print(json.dumps(asdict(report)), file=lines, flush=True)
                 progress(report)
@@ -125,36 +121,6 @@ def train(
     made = TrainingReport(data=task.data, size=task.size, seed=task.seed, networks=tuple(networks))
     documents.save(made, folder / REPORT)
     return made
-
-
-def _reports(
-    task: TrainingTask, limit_s: float, memory_bytes: int
-) -> Iterator[EpochReport | TrainedNetwork]:
-    """Reports of a child process that trains; it ends with the iteration."""
-    end = time.monotonic() + limit_s
-    # A busy wait of idle OpenMP threads would take the time of other processes.
-    environment = {"OMP_NUM_THREADS": str(task.threads), "OMP_WAIT_POLICY": "passive"}
-    with Worker(
-        FUNCTION, time_limit_s=limit_s, memory_bytes=memory_bytes, environment=environment
-    ) as worker:
-        payload: TrainingTask | None = task
-        while True:
-            reply = worker.call(payload, limit_s=max(0.0, end - time.monotonic()))
-            if isinstance(reply, Failure):
-                raise _error(reply, limit_s)
-            if reply.value is None:
-                return
-            payload = None
-            yield reply.value
-
-
-def _error(failure: Failure, limit_s: float) -> TrainingError:
-    if failure.kind is FailureKind.TIMEOUT:
-        return TrainingError(
-            f"the training took more than {limit_s:g} s and was ended: allow more time, or choose "
-            "a smaller network"
-        )
-    return TrainingError(f"the training failed: {failure.reason}")
 
 
 def _write_network(trained: TrainedNetwork, folder: Path) -> NetworkReport:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import onnx
 from scipy.stats import kendalltau
 
+from layoutsel.device.training import check_torch
 from layoutsel.search.found import NETWORK, SHARED, TUNE, FoundNetwork
 from layoutsel.search.joint.asking import AskedNetworks
 from layoutsel.search.joint.question import RETRAIN_RATE
 from layoutsel.search.joint.tasks import Pass, Retraining, SharedTraining, TrainingSchedule
-from layoutsel.search.joint.trainer import TIME_LIMIT_S, JointTrainer, Progress, check_torch
+from layoutsel.search.joint.trainer import TIME_LIMIT_S, JointTrainer, Progress
 from layoutsel.search.parts import parts_of
 from layoutsel.search.placed_network import found_network
 from layoutsel.search.pricing import priced

@@ -101,7 +101,7 @@ def search(
     ------
     NoNetwork
         If no network keeps the limits; before any training.
-    OffloadError
+    TrainingFailed
         If PyTorch is missing, or a training fails or takes too long.
     """
     shape = SupernetShape.of(question.space)
