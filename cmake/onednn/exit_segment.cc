@@ -14,8 +14,19 @@ namespace layoutsel {
 
 namespace {
 
-const char* DataOf(const DLTensor& tensor) {
-  return static_cast<const char*>(tensor.data) + tensor.byte_offset;
+struct Copy {
+  int64_t slot;
+  char* target;
+  size_t bytes;
+};
+
+void Take(const Copy& copy, const DLTensor& tensor) {
+  size_t bytes = ffi::GetDataSize(tensor);
+  if (bytes != copy.bytes) {
+    TVM_FFI_THROW(ValueError) << "a result of an exit has " << bytes << " bytes; expected "
+                              << copy.bytes;
+  }
+  std::memcpy(copy.target, static_cast<const char*>(tensor.data) + tensor.byte_offset, bytes);
 }
 
 }  // namespace
@@ -26,15 +37,21 @@ ffi::Function ExitSegment(ffi::Array<ffi::Function> functions, ffi::Array<ffi::F
                           int64_t slots, ffi::Shape kept, ffi::Shape copies, int64_t threads) {
   ChainParts parts{functions, recorded, weights, reads, writes, frees, slots};
   std::vector<int64_t> read(kept.begin(), kept.end());
-  for (size_t i = 0; i < copies.size(); i += 2) read.push_back(copies[i]);
+  std::vector<Copy> made;
+  for (size_t i = 0; i < copies.size(); i += 3) {
+    read.push_back(copies[i]);
+    made.push_back({copies[i], reinterpret_cast<char*>(copies[i + 1]),
+                    static_cast<size_t>(copies[i + 2])});
+  }
   auto chain = std::make_shared<Chain>(parts, std::move(read), true);
   return ffi::Function::FromPacked([=](ffi::PackedArgs inputs, ffi::Any* results) {
     RequestedThreads requested(static_cast<int>(threads));
     chain->Run(inputs, [](size_t) { return false; });
-    for (size_t i = 0; i < copies.size(); i += 2) {
-      DLTensor* tensor = chain->Value(copies[i]).cast<DLTensor*>();
-      std::memcpy(reinterpret_cast<char*>(copies[i + 1]), DataOf(*tensor),
-                  ffi::GetDataSize(*tensor));
+    try {
+      for (const Copy& one : made) Take(one, *chain->Value(one.slot).cast<DLTensor*>());
+    } catch (...) {
+      chain->Release();
+      throw;
     }
     std::vector<ffi::Any> found;
     for (int64_t slot : kept) found.push_back(chain->Value(slot));

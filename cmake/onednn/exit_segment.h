@@ -11,9 +11,9 @@ namespace layoutsel {
 
 namespace ffi = tvm::ffi;
 
-// Makes a function of a chain of stages, see ChainParts, that returns the slots `kept`. Every pair
-// of `copies` is a slot and the address that its tensor is copied to after a run. The function
-// computes on `threads` threads.
+// Makes a function of a chain of stages, see ChainParts, that returns the slots `kept`. Every three
+// of `copies` are a slot, the address that its tensor is copied to after a run, and the number of
+// bytes there. The function computes on `threads` threads.
 ffi::Function ExitSegment(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Function> recorded,
                           ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
                           ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees,

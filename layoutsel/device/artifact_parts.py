@@ -139,7 +139,7 @@ def _problems(header: Mapping[str, Any], end: int, prefix: str = "$") -> Iterato
     if library and library["offset"] + library["bytes"] > end:
         yield f"{prefix}.library", library, f"a place within {end:,} bytes"
     for name, other in _others(header):
-        if further := next(_others(other), None):
+        if further := [key for key in ("fallback", "batches") if other.get(key)]:
             yield f"{prefix}.{name}.{further[0]}", "a model", "none: the first model has all others"
         else:
             yield from _problems(other, end, f"{prefix}.{name}")

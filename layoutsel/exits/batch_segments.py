@@ -42,36 +42,37 @@ class ExitRows(NamedTuple):
     """Predicted classes."""
 
 
+class SegmentPlan(NamedTuple):
+    """Stages and results of a segment."""
+
+    chain: StageChain
+    """Stages."""
+    exits: Sequence[int]
+    """Exits whose results are complete at their end, in order."""
+    needs: Sequence[str]
+    """Names of earlier tensors that this segment or a later one reads."""
+
+
 class ExitSegment:
     """Stages up to the results of an exit, or of several that are complete at once.
 
     Parameters
     ----------
-    chain
-        The stages.
-    exits
-        Exits whose results are complete at their end, in order.
-    needs
-        Names of earlier tensors that this segment or a later one reads.
+    plan
+        Its stages and results.
     caller
         Runs the stages.
     size
         Number of samples.
     """
 
-    def __init__(
-        self,
-        chain: StageChain,
-        exits: Sequence[int],
-        needs: Sequence[str],
-        caller: StageCaller,
-        size: int,
-    ) -> None:
-        self.needs = needs
+    def __init__(self, plan: SegmentPlan, caller: StageCaller, size: int) -> None:
+        chain = plan.chain
+        self.needs = plan.needs
         """Names of earlier tensors that this segment or a later one reads."""
         self._reads, self._writes = _names(chain.inputs), _names(chain.outputs)
         self._inputs = [name for name in self._reads if name.startswith(_INPUT)]
-        self._results = [(exit_, result_names(exit_)) for exit_ in exits]
+        self._results = [(exit_, result_names(exit_)) for exit_ in plan.exits]
         self._caller = caller
         self._function = caller.function(chain)
         self._scores, self._labels = ctypes.c_float * size, ctypes.c_int64 * size
@@ -98,15 +99,9 @@ class ExitSegment:
 class NativeExitSegment(ExitSegment):
     """A segment in one call of the plugin; parameters are those of :class:`ExitSegment`."""
 
-    def __init__(
-        self,
-        chain: StageChain,
-        exits: Sequence[int],
-        needs: Sequence[str],
-        caller: StageCaller,
-        size: int,
-    ) -> None:
-        super().__init__(chain, exits, needs, caller, size)
+    def __init__(self, plan: SegmentPlan, caller: StageCaller, size: int) -> None:
+        super().__init__(plan, caller, size)
+        chain = plan.chain
         slots = chain.slots()
         places = dict(zip(self._writes, slots.kept, strict=True))
         known = {one.name: one for one in chain.outputs}
@@ -116,9 +111,13 @@ class NativeExitSegment(ExitSegment):
             like = known[names[0]]
             rows = np.empty(like.shape, dtype_of(like.dtype)), self._scores(), self._labels()
             values, scores, labels = rows
-            addresses = values.ctypes.data, ctypes.addressof(scores), ctypes.addressof(labels)
-            for name, address in zip(names, addresses, strict=True):
-                copies += [places[name], address]
+            memory = (
+                (values.ctypes.data, values.nbytes),
+                (ctypes.addressof(scores), ctypes.sizeof(scores)),
+                (ctypes.addressof(labels), ctypes.sizeof(labels)),
+            )
+            for name, (address, size_bytes) in zip(names, memory, strict=True):
+                copies += [places[name], address, size_bytes]
             self._rows.append((exit_, *rows))
         self._native = function("layoutsel.exit_segment")(
             *caller.chain_parts(chain.entries),
@@ -188,7 +187,7 @@ def segments_of(
         known = {name for earlier in chains[:index] for name in _names(earlier.outputs)}
         later = dict.fromkeys(name for names in reads[index:] for name in names)
         needs = [name for name in later if name in known or name.startswith(_INPUT)]
-        found.append(kind(chain, exits, needs, caller, size))
+        found.append(kind(SegmentPlan(chain, exits, needs), caller, size))
     return tuple(found)
 
 
