@@ -52,7 +52,10 @@ MaxLatencyOption = Annotated[
     ),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, help="Seed of the data's parts, the weights and draws.")
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**32 - 1, help="Seed of the data's parts, the weights and draws."
+    ),
 ]
 TrainingThreadsOption = Annotated[
     int, typer.Option("--threads", min=1, metavar="N", help="Number of threads of the training.")
