@@ -139,14 +139,17 @@ def save(value: Any, file: Path | str) -> None:
 
 def load_json(file: Path | str) -> Any:
     """Parse a JSON file; raises :class:`DocumentError` if it is unreadable or not valid JSON."""
-    file = Path(file)
+    return parse_json(read_text(file), str(file))
+
+
+def read_text(file: Path | str) -> str:
+    """Read a file of text; raises :class:`DocumentError` if it is unreadable."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DocumentError(str(file), "$", "no such file", "a JSON document") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(str(file), "$", str(error), "a readable UTF-8 file") from error
-    return parse_json(text, str(file))
 
 
 def parse_json(text: str, file: str) -> Any:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
 import numpy as np
-import onnx
 
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
-from layoutsel.core.files import make_folder
+from layoutsel.core.files import make_folder, replacing
 from layoutsel.search.found import NETWORK, FoundMessage, FoundNetwork
 from layoutsel.search.offload.comparisons import placements_of
 from layoutsel.search.offload.pricing import OffloadPrices
@@ -113,41 +112,44 @@ def search_offload(
     Raises
     ------
     LayoutselError
-        If no network keeps the limits, PyTorch is missing, or a training fails.
+        If no network keeps the limits, PyTorch is missing, a training fails, or another process
+        searches in the folder.
     """
     asked = run.question
-    prices = OffloadPrices(routes_of_question(asked), pricing_of(run), run.prices)
-    question = OffloadSearch(
-        space=asked.space,
-        prices=prices,
-        limits=limits,
-        recipe=recipe,
-        precisions=precisions,
-        seed=asked.seed,
-        threads=threads,
-        limit_s=limit_s,
-    )
-    logged = sum(1 for _ in run.events("pass"))
-    seen = 0
-
-    def report(made: SearchReport) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > logged:  # a search that goes on repeats the reports of the one before it
-            _log(run, made, seen)
-        on_report(made)
-
-    say(f"training a network of {asked.space.size:.3g} networks, and its selectors")
-    found = []
-    for one in search(question, run.path, report):
-        found.append(one)
-        say(
-            f"found a network of {one.predicted.us / 1e3:.3f} ms that sends "
-            f"{sum(one.predicted.bytes.values())} bytes, {100 * one.accuracies['tune']:.1f} % right"
+    with run.reserved():
+        prices = OffloadPrices(routes_of_question(asked), pricing_of(run), run.prices)
+        question = OffloadSearch(
+            space=asked.space,
+            prices=prices,
+            limits=limits,
+            recipe=recipe,
+            precisions=precisions,
+            seed=asked.seed,
+            threads=threads,
+            limit_s=limit_s,
         )
-    kept = _front(found)
-    _say_alternatives(asked.space, kept[0], prices, say)
-    return [_kept(run, number, one, prices) for number, one in enumerate(kept)]
+        logged = sum(1 for _ in run.events("pass"))
+        seen = 0
+
+        def report(made: SearchReport) -> None:
+            nonlocal seen
+            seen += 1
+            if seen > logged:  # a search that goes on repeats the reports of the one before it
+                _log(run, made, seen)
+            on_report(made)
+
+        say(f"training a network of {asked.space.size:.3g} networks, and its selectors")
+        found = []
+        for one in search(question, run.path, report):
+            found.append(one)
+            say(
+                f"found a network of {one.predicted.us / 1e3:.3f} ms that sends "
+                f"{sum(one.predicted.bytes.values())} bytes, "
+                f"{100 * one.accuracies['tune']:.1f} % right"
+            )
+        kept = _front(found)
+        _say_alternatives(asked.space, kept[0], prices, say)
+        return [_kept(run, number, one, prices) for number, one in enumerate(kept)]
 
 
 def _say_alternatives(
@@ -192,7 +194,8 @@ def _kept(run: RunFolder, number: int, one: OffloadFound, prices: OffloadPrices)
     make_folder(folder)
     files = {"whole": NETWORK, "first": FIRST, "second": SECOND}
     for name, file in files.items():
-        onnx.save(one.models[name], folder / file)
+        with replacing(folder / file) as stream:
+            stream.write(one.models[name].SerializeToString())
     found = FoundNetwork(
         number=number,
         architecture=choice.architecture,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,26 @@ _ACCURACIES = {
     TUNE: "validation samples, after training",
     TEST: "test samples, after training",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gates:
+    """Selectors after an epoch, in the log."""
+
+    epoch: int
+    """Number of the epoch."""
+    open: Mapping[str, int]
+    """Number of open channels by tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """Progress of a search, in the log."""
+
+    queries: int
+    """Number of accuracies so far."""
+    hypervolume: float
+    """Share of the box that the networks so far dominate."""
 
 
 def draw(run: RunFolder) -> list[Path]:
@@ -137,14 +157,12 @@ def _away(nodes: Mapping[str, str], origin: str) -> str:
 def _gates(run: RunFolder) -> list[Series]:
     """Open channels by tensor over epochs, from the events of a search for two devices."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for event in run.events("gates"):
-        for tensor, count in event["open"].items():
-            points[tensor].append((float(event["epoch"]), float(count)))
+    for gates in run.logged("gates", _Gates):
+        for tensor, count in gates.open.items():
+            points[tensor].append((float(gates.epoch), float(count)))
     return [Series(name=tensor, points=tuple(held)) for tensor, held in points.items()]
 
 
 def _hypervolume(run: RunFolder) -> list[Series]:
-    points = [
-        (float(event["queries"]), float(event["hypervolume"])) for event in run.events("round")
-    ]
+    points = [(float(one.queries), one.hypervolume) for one in run.logged("round", _Round)]
     return [Series(name="all networks so far", points=tuple(points))] if points else []

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from layoutsel import documents
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
-from layoutsel.core.files import check_output, make_folder
+from layoutsel.core.files import check_output, make_folder, write_text
 from layoutsel.documents.saved import Fault, SavedDocument, below
 from layoutsel.search.found import FoundNetwork
 from layoutsel.search.prices import PriceTable
+from layoutsel.search.same_question import check_same
 from layoutsel.search.space import Space
 from tvm_passes.errors import LayoutselError
 
@@ -29,6 +32,8 @@ MACHINES = "machines"
 
 Event = Mapping[str, Any]
 """A line of a log: an object with its kind under ``event``."""
+T = TypeVar("T")
+"""Dataclass of the values of an event."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +109,8 @@ class RunFolder:
         file = path / QUESTION
         if file.exists():
             held = SearchQuestion.load(file)
-            _check_same(held, question, file)
-            run = cls(path, held)
-            run.repair_log()
-            return run
+            check_same(held, question, file)
+            return cls(path, held)
         if path.is_dir() and any(path.iterdir()):
             raise LayoutselError(
                 f"{path}: got a folder with other files; expected a new folder, or that of a search"
@@ -137,6 +140,26 @@ class RunFolder:
             )
         return cls(path, SearchQuestion.load(file))
 
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep other processes from a search in the folder, and repair the log of an earlier one.
+
+        Raises
+        ------
+        LayoutselError
+            If another process searches in the folder.
+        """
+        with (self.path / QUESTION).open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise LayoutselError(
+                    f"{self.path}: another process searches in this folder; wait for its end, or "
+                    "choose another folder"
+                ) from error
+            self._repair_log()
+            yield
+
     @property
     def prices(self) -> PriceTable | None:
         """Prices of the space's parts; None before they are known."""
@@ -163,26 +186,42 @@ class RunFolder:
         LayoutselError
             If another line is no event.
         """
-        file = self.path / LOG
-        if not file.exists():
-            return
-        lines = file.read_text(encoding="utf-8").split("\n")
-        for number, line in enumerate(lines[:-1], start=1):
-            read = documents.parse_json(line, f"{file}, line {number}")
-            if not isinstance(read, dict) or "event" not in read:
-                raise documents.DocumentError(
-                    f"{file}, line {number}", "$", line[:40], "an object with an event"
-                )
-            if kind in (None, read["event"]):
-                yield read
+        return (read for _, read in self._lines(kind))
 
-    def repair_log(self) -> None:
-        """Cut off a last line that an interrupted search left unfinished."""
+    def logged(self, kind: str, type_: type[T]) -> Iterator[T]:
+        """Yield the values of all events of a kind; errors as :meth:`events`.
+
+        Parameters
+        ----------
+        kind
+            Kind of the events.
+        type_
+            Dataclass of their values.
+        """
+        for place, read in self._lines(kind):
+            values = {name: value for name, value in read.items() if name != "event"}
+            yield documents.from_json(type_, values, file=place)
+
+    def _lines(self, kind: str | None) -> Iterator[tuple[str, Event]]:
+        """Yield events with their places in the log."""
+        lines = self._log_text().split("\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            place = f"{self.path / LOG}, line {number}"
+            read = documents.parse_json(line, place)
+            if not isinstance(read, dict) or "event" not in read:
+                raise documents.DocumentError(place, "$", line[:40], "an object with an event")
+            if kind in (None, read["event"]):
+                yield place, read
+
+    def _log_text(self) -> str:
         file = self.path / LOG
-        if file.exists():
-            text = file.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        return documents.read_text(file) if file.exists() else ""
+
+    def _repair_log(self) -> None:
+        """Cut off a last line that an interrupted search left unfinished."""
+        text = self._log_text()
+        if text and not text.endswith("\n"):
+            write_text(self.path / LOG, text[: text.rfind("\n") + 1])
 
     def folder_of(self, number: int) -> Path:
         """Folder of a found network."""
@@ -241,34 +280,3 @@ def _with_own_machines(question: SearchQuestion) -> tuple[SearchQuestion, dict[s
         else:
             nodes.append(node)
     return replace(question, topology=replace(question.topology, nodes=tuple(nodes))), files
-
-
-def _check_same(held: SearchQuestion, asked: SearchQuestion, file: Path) -> None:
-    """Reject to go on with another search."""
-    for name in ("kind", "space", "topology", "statistics", "seed", "settings", "choices"):
-        if getattr(held, name) != getattr(asked, name):
-            raise LayoutselError(
-                f"{file}: got a search with another {name}; expected the same search to go on "
-                f"with: {_difference(getattr(held, name), getattr(asked, name))}. Choose another "
-                "folder for a new search"
-            )
-
-
-def _difference(held: object, asked: object) -> str:
-    """First difference of two documents, as text."""
-    one, other = documents.to_json(held), documents.to_json(asked)
-    path = "$"
-    while type(one) is type(other) and isinstance(one, (dict, list)):
-        keys: Sequence[Any] = (
-            list({**one, **other}) if isinstance(one, dict) else range(max(len(one), len(other)))
-        )
-        key = next(key for key in keys if _at(one, key) != _at(other, key))
-        path += f".{key}" if isinstance(one, dict) else f"[{key}]"
-        one, other = _at(one, key), _at(other, key)
-    return f"at {path}, {one!r} there and {other!r} here"
-
-
-def _at(value: Any, key: Any) -> Any:
-    if isinstance(value, dict):
-        return value.get(key)
-    return value[key] if key < len(value) else None

@@ -10,6 +10,7 @@ from test_search_deploying import NETWORK_OF_FOUR, PLACEMENT, question
 
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.search.found import FoundNetwork
+from layoutsel.search.pictures import draw
 from layoutsel.search.run_folder import LOG, RunFolder, SearchQuestion, network_in
 from tvm_passes.errors import LayoutselError
 
@@ -74,7 +75,8 @@ def test_an_unfinished_line_of_the_log_is_dropped(tmp_path):
     with (run.path / LOG).open("a") as stream:
         stream.write('{"event": "que')
     assert len(list(run.events())) == 1
-    RunFolder.begin(tmp_path / "run", question(), tmp_path).log("query", accuracy=0.5)
+    with run.reserved():
+        run.log("query", accuracy=0.5)
     assert [event["accuracy"] for event in run.events("query")] == [0.25, 0.5]
 
 
@@ -83,6 +85,33 @@ def test_a_broken_line_of_the_log_is_named(tmp_path):
     (run.path / LOG).write_text('{"event": "query"}\n[1]\n')
     with pytest.raises(LayoutselError, match=r"log\.jsonl, line 2: at \$: got \[1\]"):
         list(run.events())
+
+
+def test_a_log_that_is_no_text_is_named(tmp_path):
+    run = RunFolder.begin(tmp_path / "run", question(), tmp_path)
+    (run.path / LOG).write_bytes(b"\xff\xfe\n")
+    with pytest.raises(LayoutselError, match=r"log\.jsonl.*expected a readable UTF-8 file"):
+        list(run.events())
+    with pytest.raises(LayoutselError, match=r"log\.jsonl"), run.reserved():
+        pass
+
+
+def test_values_of_events_are_checked(tmp_path):
+    run = RunFolder.begin(tmp_path / "run", question(), tmp_path)
+    run.log("round", queries=1, hypervolume="much")
+    with pytest.raises(LayoutselError, match=r"log\.jsonl, line 1: at \$\.hypervolume: got .much"):
+        draw(run)
+
+
+def test_one_process_searches_in_a_folder(tmp_path):
+    run = RunFolder.begin(tmp_path / "run", question(), tmp_path)
+    again = RunFolder.begin(tmp_path / "run", question(), tmp_path)
+    with run.reserved():
+        with pytest.raises(LayoutselError, match="another process searches in this folder"):
+            again.reserved().__enter__()
+        run.log("pass")
+    with again.reserved():
+        assert len(list(again.events("pass"))) == 1
 
 
 def test_found_networks_are_listed_in_order(tmp_path):

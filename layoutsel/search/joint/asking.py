@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layoutsel import documents
 from layoutsel.search.blas_threads import one_blas_thread
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.fastest import fastest
@@ -30,6 +29,16 @@ _DRAWS = 3
 """Number of draws of the surrogate's weights in a round, in addition to their means."""
 _ATTEMPTS = 200
 """Most draws of random networks in a round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Query:
+    """A network whose accuracy was asked, in the log."""
+
+    architecture: Architecture
+    """Network."""
+    accuracy: float
+    """Share of right answers."""
 
 
 class AskedNetworks:
@@ -61,12 +70,9 @@ class AskedNetworks:
         self.accuracies: dict[Architecture, float] = {}
         """Accuracy by network."""
         self._points: dict[Architecture, FrontPoint | None] = {}
-        for event in run.events("query"):
-            network = documents.from_json(
-                Architecture, event["architecture"], file=f"{run.path}, {event['event']}"
-            )
-            self.space.check_architecture(network)
-            self.accuracies[network] = float(event["accuracy"])
+        for asked in run.logged("query", _Query):
+            self.space.check_architecture(asked.architecture)
+            self.accuracies[asked.architecture] = asked.accuracy
 
     @property
     def left(self) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import onnx
 from scipy.stats import kendalltau
 
+from layoutsel.core.files import make_folder, replacing
 from layoutsel.device.training import check_torch
 from layoutsel.search.found import NETWORK, SHARED, TUNE, FoundNetwork
 from layoutsel.search.joint.asking import AskedNetworks
@@ -65,10 +65,11 @@ def search_joint(
         If no network keeps the limits; names the tightest one.
     TrainingFailed
         If PyTorch is missing, or the training fails or takes too long.
+    LayoutselError
+        If another process searches in the folder, or a file of it is damaged.
     """
     check_torch()
     question = run.question
-    asked = AskedNetworks(run, priced(run))
     task = SharedTraining(
         space=question.space,
         schedule=TrainingSchedule(epochs=int(question.settings["epochs"])),
@@ -81,15 +82,17 @@ def search_joint(
         run.log("pass", report=made)
         progress(made)
 
-    with JointTrainer(task, limit_s=limit_s) as trainer:
-        say(f"training common weights of {question.space.size:.3g} networks")
-        trainer.train(report)
-        while chosen := asked.next():
-            asked.add(chosen, trainer.accuracies(chosen))
-            say(asked.state())
-        found = [
-            _trained(run, asked, number, trainer, report) for number in range(len(asked.best()))
-        ]
+    with run.reserved():
+        asked = AskedNetworks(run, priced(run))
+        with JointTrainer(task, limit_s=limit_s) as trainer:
+            say(f"training common weights of {question.space.size:.3g} networks")
+            trainer.train(report)
+            while chosen := asked.next():
+                asked.add(chosen, trainer.accuracies(chosen))
+                say(asked.state())
+            found = [
+                _trained(run, asked, number, trainer, report) for number in range(len(asked.best()))
+            ]
     if len(found) > 2:
         pairs = [(one.accuracies[SHARED], one.accuracies[TUNE]) for one in found]
         say(
@@ -128,8 +131,9 @@ def _trained(
         {SHARED: asked.accuracies[point.architecture], **made.accuracies},
     )
     folder = run.folder_of(number)
-    folder.mkdir(exist_ok=True)
-    onnx.save(write_trained(graph, made.weights), folder / NETWORK)
+    make_folder(folder)
+    with replacing(folder / NETWORK) as stream:
+        stream.write(write_trained(graph, made.weights).SerializeToString())
     run.keep(found)
     run.log("trained", number=number, accuracies=made.accuracies, cpu_s=made.cpu_s)
     return found
