@@ -18,11 +18,17 @@ from layoutsel.search.offload.comparisons import (
     with_random_channels,
 )
 from layoutsel.search.offload.pricing import OffloadPrices
-from layoutsel.search.offload.search import CHECKPOINT, OffloadSearch, search
+from layoutsel.search.offload.search import (
+    CHECKPOINT,
+    OffloadSearch,
+    fitting,
+    search,
+    unbiased,
+)
 from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
 from layoutsel.search.offload.spaces import OFFLOAD_SPACES, handmade, offload_space
 from layoutsel.search.offload.supernet_shape import SupernetShape
-from layoutsel.search.parts import parts_of
+from layoutsel.search.parts import parts_of, signatures_of
 from layoutsel.search.prices import ClassPrices, PriceTable
 from layoutsel.search.space import Cell
 from tests.search.offload_problems import drawn_choice, placements, planner_us, priced, small_space
@@ -105,6 +111,48 @@ def test_limits_that_nothing_keeps_end_before_the_training(tmp_path):
     with pytest.raises(NoNetwork, match="the fastest one takes"):
         next(search(question, tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_slices_that_take_longer_are_told_with_the_limit_that_was_asked():
+    """Slices of some numbers of channels are slower than the full parts."""
+    space = small_space((1, 1), ("conv1", "conv3"))
+    first = priced(space)
+    full = set(map(str, signatures_of(space)))
+
+    def pricing(missing):
+        us = {str(one): 10.0 if str(one) in full else 1000.0 for one in missing}
+        return PriceTable(
+            classes={name: ClassPrices(us=us, spread_us=us) for name in set(first.classes.values())}
+        )
+
+    prices = OffloadPrices(first.routes, pricing)
+    shape = SupernetShape.of(space)
+    state = unbiased(shape, ("float32",))
+    one = {name: np.array([1.0, 0, 0, 0, 0, 0]) for name in state.channels}
+    question = OffloadSearch(space=space, prices=prices, limits=OffloadLimits(us=900.0))
+    with pytest.raises(NoNetwork, match=r"slices take at most 0\.900 ms: the fastest slices"):
+        fitting(question, shape, prices.times(shape), replace(state, channels=one))
+
+
+@needs_torch
+def test_selectors_whose_slices_break_the_limit_cost_no_training(tmp_path, monkeypatch):
+    space = small_space((1,), ("skip", "conv3"))
+    question = OffloadSearch(
+        space=space, prices=by_work(space), limits=OffloadLimits(bytes=400.0), recipe=QUICK
+    )
+    calls = []
+
+    def fitting_at_first(*arguments):
+        calls.append(fitting(*arguments))
+        if len(calls) > 1:
+            raise NoNetwork("slices take longer")
+        return calls[0]
+
+    monkeypatch.setattr("layoutsel.search.offload.search.fitting", fitting_at_first)
+    (found,) = search(question, tmp_path)
+    assert len(calls) == 3
+    assert found.projected is calls[0]
+    assert sum(found.predicted.bytes.values()) <= 400
 
 
 def test_missing_pytorch_is_named(tmp_path, monkeypatch):

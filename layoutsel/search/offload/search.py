@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 from onnx import ModelProto
 
 from layoutsel import documents
+from layoutsel.search.front import NoNetwork
 from layoutsel.search.offload.node_tensors import ProjectedNetwork
 from layoutsel.search.offload.onnx_parts import write_parts
 from layoutsel.search.offload.pricing import OffloadPrices, SlicedPrediction
@@ -85,8 +88,9 @@ def search(
 ) -> Iterator[OffloadFound]:
     """Train a supernet, and yield the networks of its selectors, each retrained.
 
-    Phases of the search whose selectors lead to the same network yield it once. An interrupted
-    search goes on from the states in `folder`.
+    Phases of the search whose selectors lead to the same network yield it once. Those whose slices
+    are found to keep no limit yield none; if all are so, the network is one without preference,
+    which was found before the training. An interrupted search goes on from the states in `folder`.
 
     Parameters
     ----------
@@ -100,20 +104,21 @@ def search(
     Raises
     ------
     NoNetwork
-        If no network keeps the limits; before any training.
+        If no network is found that keeps the limits; before any training.
     TrainingFailed
         If PyTorch is missing, or a training fails or takes too long.
     """
     shape = SupernetShape.of(question.space)
     times = question.prices.times(shape)
-    fitting(question, shape, times, unbiased(shape, question.precisions))
+    certain = fitting(question, shape, times, unbiased(shape, question.precisions))
     with Training(question.threads, question.limit_s) as training:
         states = training.supernet(supernet_task(question, times, folder), on_report)
         choices: dict[str, ProjectedNetwork] = {}
         for state in states:
-            found = fitting(question, shape, times, state)
-            choices.setdefault(documents.as_text(found.choice), found)
-        for projected in choices.values():
+            with contextlib.suppress(NoNetwork):
+                found = fitting(question, shape, times, state)
+                choices.setdefault(documents.as_text(found.choice), found)
+        for projected in choices.values() or [certain]:
             yield retrained(question, projected, training, folder, on_report)
 
 
@@ -124,22 +129,30 @@ def fitting(
 
     A slice with fewer channels may take longer than the full part, because compilers prefer some
     numbers of channels. Then the projection is repeated with a limit that is tighter by the excess.
+    This may pass over networks whose slices keep the limit.
 
     Raises
     ------
     NoNetwork
-        If no network keeps the limits.
+        If no network is found whose slices keep the limits.
     """
-    limits = question.limits
+    found, most = project(shape, times, state, question.limits), question.limits.us
+    if most is None:
+        return found
+    limit, least = most, math.inf
     while True:
-        found = project(shape, times, state, limits)
-        if question.limits.us is None or limits.us is None:
-            return found
         us = question.prices.predict(sliced(question.space, found.choice)).us
-        if us <= question.limits.us:
+        if us <= most:
             return found
-        excess = max(us - question.limits.us, _LEAST_STEP * question.limits.us)
-        limits = replace(limits, us=min(limits.us, found.us) - excess)
+        least = min(least, us)
+        limit = min(limit, found.us) - max(us - most, _LEAST_STEP * most)
+        try:
+            found = project(shape, times, state, replace(question.limits, us=limit))
+        except NoNetwork as error:
+            raise NoNetwork(
+                f"no network was found whose slices take at most {most / 1e3:.3f} ms: the fastest "
+                f"slices that were tried take {least / 1e3:.3f} ms. Allow as much time"
+            ) from error
 
 
 def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState:
