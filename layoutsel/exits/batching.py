@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from layoutsel.device.signature import Signature
-from layoutsel.errors import DeadlineMissed, LayoutselError, NoBatches
+from layoutsel.errors import DeadlineMissed, NoBatches
 from layoutsel.exits.batch_samples import BatchedSample, Probe, RowBuffers
 from layoutsel.exits.batch_segments import (
     ExitRows,
@@ -137,6 +137,8 @@ class ExitBatches:
         except BaseException as error:  # it belongs to those who wait
             for sample in samples:
                 sample.request.fail(error)
+            if not isinstance(error, Exception):
+                raise  # an interrupt, for a call on the thread that it belongs to
         self._free.append(buffers)
 
     def segment_times_us(self, size: int) -> list[float]:
@@ -171,12 +173,12 @@ class ExitBatches:
         arrays: list[Sequence[np.ndarray]] = []
         for request in requests:
             bound = request.arguments
-            if request.named or not self._fits(bound):
-                try:
+            try:
+                if request.named or not self._fits(bound):
                     bound = bind(self._inputs, request.arguments, request.named)
-                except LayoutselError as error:
-                    request.fail(error)
-                    continue
+            except Exception as error:  # objects that are no arrays may fail in any way
+                request.fail(error)
+                continue
             verdict = None if rule.levels is not None else Verdict(rule, self._running)
             samples.append(BatchedSample(request, len(samples), verdict))
             arrays.append(bound)

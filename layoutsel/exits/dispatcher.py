@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -10,7 +11,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
-from layoutsel.errors import WorkerClosed
+from layoutsel.errors import ForkedError, WorkerClosed
 from layoutsel.exits.pace import Pace
 from layoutsel.exits.waiting import WaitingRequest
 
@@ -50,10 +51,29 @@ class Dispatcher:
             for number in range(model.places)
         ]
         self._is_started = False
+        self._process = os.getpid()
         self._turn = threading.Lock()
         self._end = weakref.finalize(self, _end, self._queue)
         self.is_closed = False
         """True after :meth:`close`."""
+
+    def check(self) -> None:
+        """Reject requests that no thread would take.
+
+        Raises
+        ------
+        WorkerClosed
+            After :meth:`close`.
+        ForkedError
+            In a forked process, which has no copies of the threads.
+        """
+        if self.is_closed:
+            raise WorkerClosed("the server is closed: make another one")
+        if self._is_started and self._process != os.getpid():
+            raise ForkedError(
+                "this process was forked after the first request of a server, and has none of its "
+                "threads: make another server"
+            )
 
     def put(self, request: WaitingRequest) -> None:
         """Queue a request; it fails if the dispatcher is closed."""
@@ -78,45 +98,56 @@ class Dispatcher:
     def _start(self) -> None:
         with self._turn:
             if not self._is_started:
-                self._is_started = True
+                self._is_started, self._process = True, os.getpid()
                 for thread in self._threads:
                     thread.start()
 
 
 def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int, pace: Pace) -> None:
     """Answer requests until the end of the queue."""
-    while (requests := _taken(queue, model, most)) is not None:
+    while (first := _next(queue)) is not None:
         start_s = time.perf_counter()
+        requests = [first]
         try:
+            _join(requests, queue, model, most)
             model.answer_all(requests)
         except BaseException as error:  # it belongs to those who wait
             for request in requests:
                 request.fail(error)
         if len(requests) == 1:
             pace.add(1e6 * (time.perf_counter() - start_s))
-        del requests  # an idle thread keeps no request
+        del first, requests  # an idle thread keeps no request
 
 
-def _taken(
-    queue: Queue, model: ExitModel | LoadAwareModel, most: int
-) -> list[WaitingRequest] | None:
-    """Wait for a request, and take those that wait after it; None at the end of the queue."""
-    one = queue.get()
-    wanted = model.count_at_once(min(1 + queue.qsize(), most))
-    found: list[WaitingRequest] = []
-    while one is not None:
+def _next(queue: Queue) -> WaitingRequest | None:
+    """Wait for a request; None at the end of the queue."""
+    while (one := queue.get()) is not None:
         if one.is_wanted:
-            found.append(one)
-        else:
-            one.leave()
-        if len(found) == wanted:
-            return found
-        try:
-            one = queue.get_nowait()
-        except Empty:
-            return found
+            return one
+        one.leave()
     _end(queue)  # for the next thread
-    return found or None
+    return None
+
+
+def _join(
+    requests: list[WaitingRequest],
+    queue: Queue,
+    model: ExitModel | LoadAwareModel,
+    most: int,
+) -> None:
+    """Take requests that wait as well, as many as the model answers at once."""
+    waiting = min(1 + queue.qsize(), most)
+    wanted = model.count_at_once(waiting) if waiting > 1 else 1
+    with suppress(Empty):
+        while len(requests) < wanted:
+            one = queue.get_nowait()
+            if one is None:
+                _end(queue)
+                return
+            if one.is_wanted:
+                requests.append(one)
+            else:
+                one.leave()
 
 
 def _end(queue: Queue) -> None:

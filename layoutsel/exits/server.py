@@ -13,7 +13,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from layoutsel.core.closing import Closing
-from layoutsel.errors import DeadlineMissed, LayoutselError, RunTimeout, WorkerClosed
+from layoutsel.errors import DeadlineMissed, LayoutselError, RunTimeout
 from layoutsel.exits.dispatcher import Dispatcher
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.exit_answer import ExitAnswer
@@ -51,7 +51,6 @@ class ExitServer(Closing):
     deadline_ms
         Default deadline of a request after its arrival, milliseconds; None for none. At the
         deadline, the best result so far answers.
-
     batch
         Largest number of requests to answer at once; that of the network if None.
 
@@ -115,6 +114,8 @@ class ExitServer(Closing):
             If there is no place for a long time.
         WorkerClosed
             If the server is closed.
+        ForkedError
+            If the process was forked after the first request.
         """
         start_s, deadline_s = self._take_place(deadline_ms)
         waiting = FutureRequest(request, start_s, deadline_s, self._record)
@@ -134,7 +135,10 @@ class ExitServer(Closing):
             self._run_here(waiting)
         else:
             self._dispatcher.put(waiting)
-        found = waiting.result(2 * LIMIT_S)
+        try:
+            found = waiting.result(2 * LIMIT_S)
+        finally:
+            waiting.drop()  # after a time limit or an interrupt, nobody waits for it
         if isinstance(found, DeadlineMissed):
             raise found
         return found
@@ -220,8 +224,7 @@ class ExitServer(Closing):
     def _take_place(self, deadline_ms: float | None) -> tuple[float, float]:
         """Wait for a place; returns arrival and deadline by the performance counter, seconds."""
         start_s = time.perf_counter()
-        if self._dispatcher.is_closed:
-            raise WorkerClosed("the server is closed: make another one")
+        self._dispatcher.check()
         given_ms = self._deadline_ms if deadline_ms is None else _checked(deadline_ms)
         deadline_s = start_s + 1e-3 * given_ms
         limit_s = min(LIMIT_S, 1e-3 * given_ms)

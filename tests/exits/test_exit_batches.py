@@ -160,6 +160,11 @@ def test_wrong_inputs_fail_alone():
         asked = [Asked(one), Asked(one[..., 0]), Asked({"x": other}), Asked(other[:, ::-1])]
         model.answer_all(asked)
         assert isinstance(asked[1].result, InputError)
+        beside = [Asked(one), Asked(None), Asked([[[1.0], [1.0, 2.0]]])]
+        model.answer_all(beside)
+        check(beside[0].result, model.exits, expected("chain", one))
+        assert isinstance(beside[1].result, TypeError)
+        assert isinstance(beside[2].result, ValueError)
         for x, found in zip((one, other, other[:, ::-1]), (asked[0], *asked[2:]), strict=True):
             check(found.result, model.exits, expected("chain", x))
 
@@ -183,6 +188,22 @@ def test_a_failing_stage_fails_those_that_are_left(slow):
             *["ExitAnswer"] * 2,
             *["OSError"] * 2,
         ]
+
+
+def test_an_interrupt_is_raised_on_its_thread(slow):
+    def interrupt(_stage):
+        if is_armed:
+            raise KeyboardInterrupt
+
+    is_armed = False
+    slow(interrupt)
+    with in_batches("chain", policy_of(UNSURE, UNSURE)) as model:
+        model.prepare_batches()
+        is_armed = True
+        asked = [Asked(x) for x in images("chain", 2)]
+        with pytest.raises(KeyboardInterrupt):
+            model.answer_all(asked)
+        assert all(isinstance(one.result, KeyboardInterrupt) for one in asked)
 
 
 def test_scores_that_are_no_numbers_are_unsure(caplog):

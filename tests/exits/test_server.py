@@ -1,10 +1,8 @@
-"""Servers of multi-exit networks: order, back-pressure, deadlines, faults and closing."""
+"""Servers of multi-exit networks: order of answers, back-pressure and deadlines."""
 
 from __future__ import annotations
 
-import _thread
 import itertools
-import logging
 import random
 import threading
 import time
@@ -12,40 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import check, expected, images, in_batches, policy_of, started
+from exit_models import check, expected, images, policy_of, started
+from stage_gate import LIMIT_S, Gate
 
-from layoutsel.errors import DeadlineMissed, InputError, LayoutselError, WorkerClosed
-from layoutsel.exits.executor import ExitModel
+from layoutsel.errors import DeadlineMissed, InputError, WorkerClosed
 from layoutsel.exits.server import ExitServer
 
-LIMIT_S = 30
 SURE, UNSURE = 0.0, 1.0
 BOTH = pytest.mark.parametrize("workers", ["aaa", "abb"])
-
-
-class Gate:
-    """Holds a stage from the time it is armed until it is opened."""
-
-    def __init__(self, slow, *stages):
-        self.is_armed, self.reached, self._open = False, threading.Event(), threading.Event()
-        self._stages = stages
-        slow(self._hold)
-
-    def _hold(self, stage):
-        if self.is_armed and stage in self._stages:
-            self.reached.set()
-            self._open.wait(LIMIT_S)
-
-    def open(self):
-        self._open.set()
-
-
-def ended(before):
-    """True once all threads but those from before have ended."""
-    end = time.monotonic() + LIMIT_S
-    while set(threading.enumerate()) - before and time.monotonic() < end:
-        time.sleep(0.01)
-    return not set(threading.enumerate()) - before
 
 
 @BOTH
@@ -207,104 +179,6 @@ class TestBackPressure:
             gate.open()
 
 
-class TestBatches:
-    @pytest.mark.parametrize(
-        ("most", "taken"), [(None, [1, 4, 1]), (1, [1] * 6), (3, [1, 3, 2]), (9, [1, 4, 1])]
-    )
-    def test_what_waits_when_a_worker_becomes_free(self, slow, monkeypatch, most, taken):
-        """The first request is alone, as none waits for others; one that is cancelled is left out."""
-        gate, seen = Gate(slow, "trunk0"), []
-        answer_all = ExitModel.answer_all
-
-        def counted(self, requests, *rest):
-            seen.append(len(requests))
-            answer_all(self, requests, *rest)
-
-        monkeypatch.setattr(ExitModel, "answer_all", counted)
-        inputs = images("chain", 7)
-        with (
-            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
-            ExitServer(model, batch=most) as server,
-        ):
-            gate.is_armed = True
-            futures = [server.submit(inputs[0])]
-            assert gate.reached.wait(LIMIT_S)
-            futures += [server.submit(x) for x in inputs[1:]]
-            assert futures[3].cancel()
-            gate.open()
-            for number, (x, future) in enumerate(zip(inputs, futures, strict=True)):
-                if number != 3:
-                    check(future.result(LIMIT_S), model.exits, expected("chain", x))
-        assert seen == taken
-
-    def test_a_cancelled_request_leaves_its_batch(self, slow):
-        """It is cancelled during the first stage; the others go on in the smaller size."""
-        gate = Gate(slow, "trunk0-branch0")
-        inputs = images("chain", 4)
-        with in_batches("chain", policy_of(UNSURE, UNSURE)) as model, ExitServer(model) as server:
-            held = threading.Event()
-            server.submit(inputs[0]).add_done_callback(lambda _: held.wait(LIMIT_S))
-            futures = [server.submit(x) for x in inputs]
-            gate.is_armed = True
-            held.set()
-            assert gate.reached.wait(LIMIT_S)
-            assert futures[1].cancel()
-            gate.open()
-            for number, (x, future) in enumerate(zip(inputs, futures, strict=True)):
-                if number != 1:
-                    check(future.result(LIMIT_S), model.exits, expected("chain", x))
-            assert server.statistics().answered == 4
-            assert len(list(server.stream(inputs * 5))) == 20  # all places are free again
-
-    def test_a_request_alone_runs_on_the_calling_thread(self, slow):
-        """Others take their turn; all of them have their own answers and errors."""
-        gate, threads = Gate(slow, "trunk0"), []
-        slow(lambda stage: threads.append(threading.current_thread()))
-        inputs = images("chain", 4)
-        with (
-            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
-            ExitServer(model) as server,
-            ThreadPoolExecutor(4) as pool,
-        ):
-            threads.clear()
-            check(server.answer(inputs[0]), model.exits, expected("chain", inputs[0]))
-            assert set(threads) == {threading.current_thread()}
-            with pytest.raises(InputError):
-                server.answer(inputs[0][..., 0])
-            gate.is_armed = True
-            held = server.submit(inputs[0])
-            assert gate.reached.wait(LIMIT_S)
-            threads.clear()
-            asked = [pool.submit(server.answer, x) for x in inputs]
-            with pytest.raises(DeadlineMissed):
-                server.answer(inputs[0], deadline_ms=1)
-            gate.open()
-            for x, one in zip([inputs[0], *inputs], [held, *asked], strict=True):
-                check(one.result(LIMIT_S), model.exits, expected("chain", x))
-            assert all(one.name.startswith("layoutsel-server") for one in threads)
-            figures = server.statistics()
-            assert (figures.answered, figures.missed, figures.failed) == (6, 1, 1)
-
-    def test_streams_and_threads_at_once(self):
-        inputs = images("chain", 12)
-        wanted = [expected("chain", x) for x in inputs]
-        levels = [float(np.median([want[e][1] for want in wanted])) for e in range(2)]
-        with (
-            in_batches("chain", policy_of(*levels)) as model,
-            ThreadPoolExecutor(3) as pool,
-            ExitServer(model, queue=6) as server,
-        ):
-            single = [model(x) for x in inputs]
-            tasks = [pool.submit(lambda: list(server.stream(inputs * 20))) for _ in range(2)] + [
-                pool.submit(lambda: [server.submit(x).result(LIMIT_S) for x in inputs * 20])
-            ]
-            for task in tasks:
-                for number, found in enumerate(task.result(2 * LIMIT_S)):
-                    check(found, model.exits, wanted[number % len(inputs)])
-                    assert found.exit == single[number % len(inputs)].exit
-            assert server.statistics().answered == 60 * len(inputs)
-
-
 class TestDeadlines:
     @pytest.mark.parametrize(("workers", "held"), [("aaa", "trunk1"), ("abb", "trunk2")])
     def test_the_best_result_so_far(self, slow, workers, held):
@@ -367,100 +241,3 @@ class TestDeadlines:
             with pytest.raises(DeadlineMissed):
                 late.result(LIMIT_S)
             assert stages.count("trunk0") == 1
-
-
-class TestFailures:
-    def test_a_failed_worker_leaves_the_trunk_alone(self, slow, caplog):
-        broken = threading.Event()
-
-        def fail(stage):
-            if broken.is_set() and stage == "branch0":
-                raise OSError("the worker died")
-
-        slow(fail)
-        inputs = images("chain", 60)
-        with started("chain", "abb", policy_of(UNSURE, UNSURE), answer="ordered") as model:
-            with ExitServer(model) as server, caplog.at_level(logging.WARNING):
-                for number, answer in enumerate(server.stream(inputs)):
-                    check(answer, model.exits, expected("chain", inputs[number]))
-                    if number == 2:
-                        broken.set()
-                assert server.statistics().failed == 0
-            assert model.is_off
-        assert caplog.text.count("exits are off") == 1
-
-    def test_wrong_inputs_fail_alone(self):
-        x = images("chain", 1)[0]
-        with started("chain", "abb") as model, ExitServer(model) as server:
-            wrong, right = server.submit(x[..., 0]), server.submit(x)
-            with pytest.raises(InputError, match=r"got float32 of shape \(1, 4, 8\)"):
-                wrong.result(LIMIT_S)
-            check(right.result(LIMIT_S), model.exits, expected("chain", x))
-            with pytest.raises(InputError):
-                list(server.stream([x, x[..., 0], x]))
-
-    def test_bad_settings(self):
-        with started("chain", "aaa") as model:
-            with pytest.raises(LayoutselError, match="got a queue of 0 requests"):
-                ExitServer(model, queue=0)
-            with pytest.raises(LayoutselError, match="got a batch of 0 requests"):
-                ExitServer(model, batch=0)
-            for deadline_ms in (0, -1, float("nan")):
-                with pytest.raises(LayoutselError, match="expected a positive number or none"):
-                    ExitServer(model, deadline_ms=deadline_ms)
-
-
-class TestClosing:
-    @BOTH
-    def test_waiting_requests_fail_and_active_ones_end(self, slow, workers):
-        gate = Gate(slow, "trunk0")
-        x = images("chain", 1)[0]
-        before = set(threading.enumerate())
-        with started("chain", workers) as model:
-            server = ExitServer(model, queue=3)
-            gate.is_armed = True
-            futures = [server.submit(x) for _ in range(server.places)]
-            assert gate.reached.wait(LIMIT_S)
-            time.sleep(0.1)
-            threading.Timer(0.2, gate.open).start()
-            server.close()
-            for number, future in enumerate(futures):
-                if number < model.places:
-                    check(future.result(0), model.exits, expected("chain", x))
-                else:
-                    with pytest.raises(WorkerClosed, match="the server is closed"):
-                        future.result(0)
-            server.close()
-            with pytest.raises(WorkerClosed):
-                server.submit(x)
-            check(model(x), model.exits, expected("chain", x))
-        assert ended(before)
-
-    @BOTH
-    def test_an_interrupt_ends_a_stream(self, workers):
-        before = set(threading.enumerate())
-        x = images("chain", 1)[0]
-        with started("chain", workers) as model:
-            timer = threading.Timer(0.3, _thread.interrupt_main)
-            timer.start()
-            with pytest.raises(KeyboardInterrupt), ExitServer(model) as server:
-                for _ in server.stream(itertools.repeat(x)):
-                    pass
-            check(model(x), model.exits, expected("chain", x))
-        assert ended(before)
-
-    def test_a_model_that_closes_fails_requests(self):
-        x = images("chain", 1)[0]
-        model = started("chain", "abb")
-        with ExitServer(model) as server:
-            model.close()
-            with pytest.raises(WorkerClosed, match="the multi-exit network is closed"):
-                server.submit(x).result(LIMIT_S)
-            assert server.statistics().failed == 1
-
-    def test_a_forgotten_server_ends_its_threads(self):
-        before = set(threading.enumerate())
-        server = ExitServer(started("chain", "abb"))
-        server.submit(images("chain", 1)[0]).result(LIMIT_S)
-        del server
-        assert ended(before)
