@@ -39,7 +39,10 @@ def deploy(
         ),
     ] = "emulated",
     requests: Annotated[
-        int, typer.Option("--requests", min=3, metavar="N", help="Number of timed requests.")
+        int,
+        typer.Option(
+            "--requests", min=3, max=10_000, metavar="N", help="Number of timed requests."
+        ),
     ] = 40,
     cost: CostOption = "learned",
     address: AddressOption = "auto",
