@@ -31,7 +31,10 @@ def bench(
         ),
     ],
     budget: Annotated[
-        int, typer.Option("--budget", min=20, metavar="N", help="Accuracies that a search asks.")
+        int,
+        typer.Option(
+            "--budget", min=20, max=1000, metavar="N", help="Accuracies that a search asks."
+        ),
     ] = 100,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, metavar="N", help="Number of searches of each kind.")

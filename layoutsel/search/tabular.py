@@ -51,20 +51,22 @@ class NetworkTable:
         """
         arrays = dict(read_arrays(Path(file), _LIMIT_BYTES))
         names = arrays.pop("architecture", None)
-        latencies = {
-            name.removeprefix(_LATENCY): 1e3 * arrays.pop(name).astype(float)
-            for name in list(arrays)
-            if name.startswith(_LATENCY)
-        }
-        if names is None or not latencies or not arrays:
+        times = [name for name in arrays if name.startswith(_LATENCY)]
+        if names is None or not times or len(arrays) == len(times):
             raise LayoutselError(
                 f"{file}: got no table of networks; expected the arrays architecture, latency_* "
                 "and accuracies"
             )
+        codes = np.array([code_of(str(name)) for name in np.ravel(names)]).reshape(-1, len(PAIRS))
+        _check_networks(codes, file)
+        values = {
+            name: _checked(array, len(codes), f"{file}: {name}", name in times)
+            for name, array in arrays.items()
+        }
         return cls(
-            codes=np.array([code_of(str(name)) for name in names]),
-            accuracies={name: values.astype(float) / 100 for name, values in arrays.items()},
-            latencies_us=latencies,
+            codes=codes,
+            accuracies={name: held / 100 for name, held in values.items() if name not in times},
+            latencies_us={name.removeprefix(_LATENCY): 1e3 * values[name] for name in times},
         )
 
     def task(self, device: str, data: str) -> TableTask:
@@ -73,7 +75,7 @@ class NetworkTable:
         Raises
         ------
         LayoutselError
-            If the table has no such device or data set.
+            If the table has no such device or data set, or no network that counts.
         """
         for got, known, what in (
             (device, self.latencies_us, "device"),
@@ -81,12 +83,46 @@ class NetworkTable:
         ):
             if got not in known:
                 raise LayoutselError(f"{what} {got!r}: the table has {', '.join(sorted(known))}")
-        return TableTask(self, device, data)
+        found = TableTask(self, device, data)
+        if not len(found.candidates) or not found.share(found.candidates.tolist()) > 0:
+            raise LayoutselError(
+                f"device {device!r}, data set {data!r}: got no network that is faster than "
+                f"{100 * REFERENCE_QUANTILE:.0f} % and more than {100 * REFERENCE_ACCURACY:.0f} % "
+                "right; expected a table of trained networks"
+            )
+        return found
 
     @cached_property
     def cells(self) -> CellFeatures:
         """Features of the networks."""
         return CellFeatures(self.codes)
+
+
+def _check_networks(codes: np.ndarray, file: Path | str) -> None:
+    """Reject a table without some networks: searches change one operation of a network."""
+    expected = np.prod([len(np.unique(column)) for column in codes.T])
+    different = len(np.unique(codes, axis=0))
+    if not 0 < len(codes) == different == expected:
+        raise LayoutselError(
+            f"{file}: architecture: got {len(codes)} networks, {different} different ones; "
+            "expected each combination of operations once"
+        )
+
+
+def _checked(values: np.ndarray, count: int, what: str, is_time: bool) -> np.ndarray:
+    """Numbers of an array of the table; rejects those that are no times or percentages."""
+    expected = f"{count} " + ("times above 0, milliseconds" if is_time else "percentages")
+    if values.shape != (count,) or values.dtype.kind not in "fiu":
+        raise LayoutselError(
+            f"{what}: got an array of {values.dtype} {values.shape}; expected {expected}"
+        )
+    most = np.inf if is_time else 100
+    wrong = ~(np.isfinite(values) & (values >= 0) & (values <= most))
+    if is_time:
+        wrong |= values == 0
+    if wrong.any():
+        raise LayoutselError(f"{what}: got {values[wrong][0]:g}; expected {expected}")
+    return values.astype(float)
 
 
 def code_of(name: str) -> tuple[int, ...]:
@@ -149,7 +185,8 @@ class TableTask:
     def share(self, known: Sequence[int]) -> float:
         """Hypervolume of known networks, relative to that of all."""
         rows = np.asarray(known, dtype=int)
-        return hypervolume(self.us[rows], self.accuracy[rows], self.reference) / self._whole
+        found = hypervolume(self.us[rows], self.accuracy[rows], self.reference)
+        return found / self._whole if found else 0.0
 
     @cached_property
     def _whole(self) -> float:

@@ -74,6 +74,51 @@ def test_tables_are_read_in_percent_and_milliseconds(tmp_path):
         NetworkTable.load(file)
 
 
+def _with(values, number):
+    """Copy with another last value."""
+    return np.array([*values[:-1], number], dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda held: {"architecture": held["architecture"][1:]}, "each combination of operations"),
+        (lambda held: {"architecture": held["architecture"][:0]}, "each combination of operations"),
+        (lambda held: {"data": held["data"][1:]}, r"data: got an array of float64 \(63,\)"),
+        (lambda held: {"data": np.array(["x"] * 64)}, "data: got an array of <U1"),
+        (lambda held: {"data": _with(held["data"], np.nan)}, "data: got nan; expected 64 percent"),
+        (lambda held: {"data": _with(held["data"], 101)}, "data: got 101; expected 64 percentages"),
+        (lambda held: {"latency_tv": _with(held["latency_tv"], 0)}, "latency_tv: got 0; expected"),
+        (lambda held: {"latency_tv": _with(held["latency_tv"], -1)}, "latency_tv: got -1"),
+        (lambda held: {"latency_tv": _with(held["latency_tv"], np.inf)}, "latency_tv: got inf"),
+    ],
+)
+def test_wrong_tables_are_named(tmp_path, change, told):
+    file, names = tmp_path / "table.npz", ("none", "nor_conv_3x3")
+    texts = [
+        f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
+        for a, b, c, d, e, f in itertools.product(names, repeat=6)
+    ]
+    random = np.random.default_rng(0)
+    held = {
+        "architecture": np.array(texts),
+        "data": random.uniform(50, 90, 64),
+        "latency_tv": random.uniform(1, 9, 64),
+    }
+    np.savez(file, **held)
+    assert NetworkTable.load(file).task("tv", "data").share([]) == 0.0
+    np.savez(file, **{**held, **change(held)})
+    with pytest.raises(LayoutselError, match=told):
+        NetworkTable.load(file)
+
+
+def test_a_table_without_networks_that_count_is_rejected(tmp_path):
+    file = tmp_path / "table.npz"
+    np.savez(file, architecture=[NAME], data=[73.5], latency_phone=[2.5])
+    with pytest.raises(LayoutselError, match="got no network that is faster"):
+        NetworkTable.load(file).task("phone", "data")
+
+
 def test_shares_and_regrets_are_those_of_the_front(task):
     assert task.share(list(task.front)) == pytest.approx(1.0)
     assert task.share([]) == 0.0
