@@ -40,8 +40,8 @@ ffi::Function ExitSegment(ffi::Array<ffi::Function> functions, ffi::Array<ffi::F
   std::vector<Copy> made;
   for (size_t i = 0; i < copies.size(); i += 3) {
     read.push_back(copies[i]);
-    made.push_back({copies[i], reinterpret_cast<char*>(copies[i + 1]),
-                    static_cast<size_t>(copies[i + 2])});
+    made.push_back(
+        {copies[i], reinterpret_cast<char*>(copies[i + 1]), static_cast<size_t>(copies[i + 2])});
   }
   auto chain = std::make_shared<Chain>(parts, std::move(read), true);
   return ffi::Function::FromPacked([=](ffi::PackedArgs inputs, ffi::Any* results) {
