@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +14,16 @@ from layoutsel.core.closing import Closing
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
 from layoutsel.exits.batching import ExitBatches
-from layoutsel.exits.chained_answers import ChainedAnswers
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.model_checks import check_parts
 from layoutsel.exits.policy import Policy
-from layoutsel.exits.request import ExitRequest
 from layoutsel.exits.runner_pool import RunnerPool
+from layoutsel.exits.single_answers import SingleAnswers
 from layoutsel.exits.stage_runs import StageRun
 from layoutsel.exits.verdict import AnswerRule
 from layoutsel.exits.waiting import WaitingRequest, answer_singly
-from layoutsel.runtime.arrays import to_array, to_tensor
-from layoutsel.runtime.binding import bind
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
-
-logger = logging.getLogger(__name__)
 
 LIMIT_S = 10.0
 """Default time limit of a request on a worker, seconds."""
@@ -100,19 +93,13 @@ class ExitModel(Closing):
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
         self._all = AnswerRule(policy=nobody, answer="ordered", reads_all=True)
         self._forced: dict[frozenset[int], AnswerRule] = {}
-        self._warned_of_nan = False
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
-        self._chained = ChainedAnswers(
-            compiled.inputs,
-            self.exits,
-            {one: chain for one in every if (chain := self._pool.chain(one))},
-        )
         self._every = tuple(every)
+        self._single = SingleAnswers(compiled.inputs, self.exits, self._pool, self._every)
         inputs = random_inputs(compiled.inputs)
         # Prepares primitives and memory of all stages.
         for one, self.from_last in itertools.product(every, (True, False) if others else (False,)):
-            self._answers(self._all, inputs, {}, one)
-            self._chained.answer(self._rule, inputs, {}, one)
+            self._single.prepare(self._all, self._rule, inputs, one)
 
     @property
     def is_off(self) -> bool:
@@ -182,9 +169,7 @@ class ExitModel(Closing):
 
         Errors are those of :meth:`by`.
         """
-        if deadline_s == math.inf:
-            return self._answer(self._rule, arguments, named, arrangement)
-        return self._answers(self._rule, arguments, named, arrangement, deadline_s=deadline_s)[1]
+        return self._single.answer(self._rule, arguments, named, arrangement, deadline_s)
 
     def prepare_batches(self) -> int:
         """Prepare the code for several requests at once; returns the largest number of them.
@@ -233,7 +218,7 @@ class ExitModel(Closing):
             return
         batches.answer(self._rule, requests)
         if batches.has_nan:
-            self._warn_of_nan()
+            self._single.warn_of_nan()
 
     def audited(
         self,
@@ -247,7 +232,7 @@ class ExitModel(Closing):
         The first of the sure exits answers, whatever the order of their results. Nothing is
         audited if the deadline comes first. Errors are those of :meth:`by`.
         """
-        request, last = self._answers(
+        request, last = self._single.run(
             self._all, arguments, named, arrangement, deadline_s=deadline_s
         )
         if last.at_deadline:
@@ -258,15 +243,15 @@ class ExitModel(Closing):
         *early, final = request.lanes.exits
         sure = tuple(e for e in early if self._rule.is_sure(e, scores, labels))
         seen = AuditedRequest(sure=sure, labels=tuple(labels[e] for e in sure), final=labels[final])
-        return (self._read(request, sure[0], last.us) if sure else last), seen
+        return (self._single.read(request, sure[0], last.us) if sure else last), seen
 
     def all(self, /, *arguments: np.ndarray, **named: np.ndarray) -> tuple[ExitAnswer, ...]:
         """Run all exits that are on to their end, and return the answer of each.
 
         Errors are those of a call.
         """
-        request, last = self._answers(self._all, arguments, named, self.arrangement)
-        return (*(self._read(request, e, last.us) for e in request.lanes.exits[:-1]), last)
+        request, last = self._single.run(self._all, arguments, named, self.arrangement)
+        return (*(self._single.read(request, e, last.us) for e in request.lanes.exits[:-1]), last)
 
     def trace(
         self, /, *arguments: np.ndarray, **named: np.ndarray
@@ -275,7 +260,7 @@ class ExitModel(Closing):
 
         Errors are those of a call.
         """
-        request, answer = self._answers(
+        request, answer = self._single.run(
             self._rule, arguments, named, self.arrangement, is_traced=True
         )
         return answer, tuple(sorted(request.timeline or (), key=lambda run: run.start_us))
@@ -302,7 +287,7 @@ class ExitModel(Closing):
             levels = (*(0.0 if e in key else None for e in range(len(self.exits) - 1)), None)
             policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
             self._forced[key] = replace(self._rule, policy=policy)
-        return self._answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
+        return self._single.answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
 
     def save(self, path: str | Path) -> Path:
         """Write the artifact; :func:`layoutsel.exits.building.load` opens it.
@@ -317,59 +302,3 @@ class ExitModel(Closing):
         An active request of another thread fails. On that thread alone, it ends by itself.
         """
         self._pool.close()
-
-    def _answer(
-        self,
-        rule: AnswerRule,
-        arguments: Sequence[np.ndarray],
-        named: Mapping[str, np.ndarray],
-        arrangement: Arrangement,
-    ) -> ExitAnswer:
-        """Answer a request without deadline and trace."""
-        if not (self._pool.is_closed or self._pool.has_failed):
-            found = self._chained.answer(rule, arguments, named, arrangement)
-            if found is not None:
-                answer, has_nan = found
-                if has_nan:
-                    self._warn_of_nan()
-                return answer
-        return self._answers(rule, arguments, named, arrangement)[1]
-
-    def _warn_of_nan(self) -> None:
-        if not self._warned_of_nan:
-            self._warned_of_nan = True
-            logger.warning("a score of an exit is not a number: such exits count as unsure")
-
-    def _answers(
-        self,
-        rule: AnswerRule,
-        arguments: Sequence[np.ndarray],
-        named: Mapping[str, np.ndarray],
-        arrangement: Arrangement,
-        *,
-        deadline_s: float = math.inf,
-        is_traced: bool = False,
-    ) -> tuple[ExitRequest, ExitAnswer]:
-        start_s = time.perf_counter()
-        tensors = [to_tensor(value) for value in bind(self.compiled.inputs, arguments, named)]
-        request = self._pool.run(
-            arrangement, rule, tensors, deadline_s=deadline_s, is_traced=is_traced
-        )
-        if request.verdict.has_nan:
-            self._warn_of_nan()
-        assert request.verdict.answer is not None
-        us = 1e6 * (request.ended_s - start_s)
-        return request, self._read(request, request.verdict.answer, us)
-
-    def _read(self, request: ExitRequest, exit_: int, us: float) -> ExitAnswer:
-        values, score, label = request.result(exit_)
-        (values,) = self._pool.caller(self.arrangement).own(request.inputs, [values])
-        return ExitAnswer(
-            label=label,
-            scores=to_array(values),
-            score=score,
-            exit=self.exits[exit_],
-            us=us,
-            cancelled=request.is_early,
-            at_deadline=request.verdict.is_settled,
-        )
