@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import OptimizeResult
 
 from layoutsel.cluster.links import LinearTime
+from layoutsel.planning.programme import Programme
 from layoutsel.search.front import NoNetwork
 from layoutsel.search.offload.node_tensors import named_choice
-from layoutsel.search.offload.projection import project
+from layoutsel.search.offload.projection import project, tightest
 from layoutsel.search.offload.projection_programme import ProjectionProgramme
 from layoutsel.search.offload.settings import OffloadLimits, SelectorState
 from layoutsel.search.offload.slicing import OffloadChoice
@@ -27,6 +29,7 @@ from tests.search.offload_problems import (
     small_space,
     transmission_cells,
 )
+from tvm_passes.errors import LayoutselError
 
 OPERATIONS = ("none", "skip", "conv3")
 CHANNELS = 2
@@ -179,6 +182,28 @@ def test_limits_that_nothing_keeps_name_the_tightest(limits, told):
         limits = {"us": (least_us + quickest_of_small) / 2, "bytes": float(least_bytes)}
     with pytest.raises(NoNetwork, match=told):
         project(shape, prices.times(shape), state, OffloadLimits(**limits))
+
+
+@pytest.mark.parametrize("kind", ["us", "bytes"])
+def test_a_limit_broken_by_rounding_alone_is_named(kind):
+    """The least value of a programme and its limit may be the same number."""
+    space = small_space((1,), ("conv1",), 4)
+    shape, times = SupernetShape.of(space), priced(space).times(SupernetShape.of(space))
+    state = drawn_state(shape, 0)
+    one = ProjectionProgramme(shape, times, state, OffloadLimits(), "float32", 0)
+    told = {"us": "the fastest one takes", "bytes": "the least is"}[kind]
+    assert told in tightest([one], OffloadLimits(**{kind: one.least(kind)}))
+
+
+def test_a_projection_out_of_time_is_an_error(monkeypatch):
+    space = small_space((1,), ("conv1",), 4)
+    shape, times = SupernetShape.of(space), priced(space).times(SupernetShape.of(space))
+    one = ProjectionProgramme(shape, times, drawn_state(shape, 0), OffloadLimits(), "float32", 0)
+    ended = OptimizeResult(x=None, fun=None, status=1)
+    monkeypatch.setattr(Programme, "minimised", lambda *_arguments, **_options: ended)
+    for call in (one.solve, lambda: one.least("us")):
+        with pytest.raises(LayoutselError, match="found no network in 60 s; offer fewer"):
+            call()
 
 
 def every_smallest(shape):

@@ -3,7 +3,8 @@
 For each transmission cell, a mixed-integer linear programme chooses an operation and a device for
 each pair of nodes, and the number of channels of each sent tensor. It maximises the sum of the
 logarithms of the probabilities. A number of channels has the probability that so many gates are
-open; the likeliest channels are sent.
+open; the likeliest channels are sent. Only some numbers can be chosen if a tensor has more channels
+than :data:`~layoutsel.search.offload.projection_programme.COUNTS`.
 Prices are those of :mod:`layoutsel.search.offload.times`, at full widths.
 """
 
@@ -58,19 +59,20 @@ def project(
     ]
     solved = [one for one in found if one.solve()]
     if not solved:
-        raise NoNetwork(_tightest(found, limits))
+        raise NoNetwork(tightest(found, limits))
     return max((one.network(gates) for one in solved), key=lambda one: one.score)
 
 
-def _tightest(found: list[ProjectionProgramme], limits: OffloadLimits) -> str:
+def tightest(found: list[ProjectionProgramme], limits: OffloadLimits) -> str:
+    """Name the limit that no network of these programmes keeps, and the least value."""
     least_us = min(one.least("us") for one in found)
     least_bytes = min(one.least("bytes") for one in found)
-    if limits.us is not None and least_us > limits.us:
+    if limits.us is not None and (limits.bytes is None or least_us > limits.us):
         return (
             f"no network of the space takes at most {limits.us / 1e3:.3f} ms: the fastest one "
             f"takes {least_us / 1e3:.3f} ms. Allow more time, or offer smaller operations"
         )
-    if limits.bytes is not None and least_bytes > limits.bytes:
+    if limits.bytes is not None and (limits.us is None or least_bytes > limits.bytes):
         return (
             f"no network of the space sends at most {limits.bytes:.0f} bytes: the least is "
             f"{least_bytes:.0f} bytes. Allow more, or offer cells with fewer points"

@@ -20,7 +20,7 @@ from tvm_passes.errors import LayoutselError
 TIME_LIMIT_S = 60.0
 """Time limit of one programme, seconds; a fraction of a second is usual."""
 COUNTS = 9
-"""Most numbers of channels to choose from for a sent tensor."""
+"""Most numbers of channels to choose from for a sent tensor, besides the likeliest one."""
 _FLOOR = 1e-6
 """Least probability; logarithms stay finite."""
 _OUT_OF_TIME = 1
@@ -234,9 +234,7 @@ class ProjectionProgramme:
         result = self.programme.minimised(time_limit_s=TIME_LIMIT_S)
         if result.x is None:
             if result.status == _OUT_OF_TIME:
-                raise LayoutselError(
-                    f"the projection found no network in {TIME_LIMIT_S:g} s; offer fewer operations"
-                )
+                raise _out_of_time()
             return False
         self.solution = np.asarray(result.x)
         self.bound = self.base - float(result.mip_dual_bound)
@@ -257,7 +255,10 @@ class ProjectionProgramme:
         for variable, factor in terms:
             relaxed.objective[variable] += factor
         fixed = self.times.fixed_us if what == "us" else 0.0
-        return fixed + float(relaxed.minimised(time_limit_s=TIME_LIMIT_S).fun)
+        result = relaxed.minimised(time_limit_s=TIME_LIMIT_S)
+        if result.x is None:
+            raise _out_of_time()
+        return fixed + float(result.fun)
 
     def network(self, gates: Callable[[str, np.ndarray], np.ndarray]) -> ProjectedNetwork:
         """Read the solution."""
@@ -322,6 +323,12 @@ class ProjectionProgramme:
         return [
             v for (c_, p_, o), v in self.local.items() if (c_, p_) == (c, p) and names[o] == name
         ]
+
+
+def _out_of_time() -> LayoutselError:
+    return LayoutselError(
+        f"the projection found no network in {TIME_LIMIT_S:g} s; offer fewer operations"
+    )
 
 
 def open_counts(gates: np.ndarray) -> np.ndarray:
