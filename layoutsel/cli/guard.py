@@ -79,10 +79,20 @@ def _shortened(text: str, most: int = 300) -> str:
 
 
 class _Lines(logging.Handler):
-    """Log handler that writes the library's warnings as lines to standard error."""
+    """Log handler that writes the library's warnings as lines to standard error, equal ones once.
+
+    A command that plans many models would repeat the same warning about the machine for each.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._shown: set[tuple[str, str]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        terminal.note(record.levelname.lower(), record.getMessage())
+        line = record.levelname.lower(), record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            terminal.note(*line)
 
 
 @contextlib.contextmanager

@@ -13,14 +13,14 @@ from layoutsel.cli.search_options import (
     DataOption,
     FolderOption,
     MaxLatencyOption,
+    RetrainEpochsOption,
     SeedOption,
     SpaceOption,
     TrainingLimitOption,
     TrainingThreadsOption,
-    front_table,
     say,
+    show_written,
 )
-from layoutsel.report import terminal
 
 if TYPE_CHECKING:
     from layoutsel.search.joint.tasks import Pass
@@ -68,10 +68,7 @@ def joint(
         int,
         typer.Option("--epochs", min=1, metavar="N", help="Passes that train common weights."),
     ] = 30,
-    retrain_epochs: Annotated[
-        int,
-        typer.Option("--retrain-epochs", min=1, metavar="N", help="Passes that train a network."),
-    ] = 15,
+    retrain_epochs: RetrainEpochsOption = 15,
     seed: SeedOption = 0,
     threads: TrainingThreadsOption = 1,
     time_limit: TrainingLimitOption = "60m",
@@ -108,5 +105,4 @@ def joint(
             )
 
         found = search_joint(run, say, progress=show, threads=threads, limit_s=limit_s)
-    terminal.show(front_table(found))
-    terminal.show_text(f"networks written to {output}; deploy one with 'layoutsel search deploy'")
+    show_written(found, output)

@@ -13,14 +13,14 @@ from layoutsel.cli.search_options import (
     DataOption,
     FolderOption,
     MaxLatencyOption,
+    RetrainEpochsOption,
     SeedOption,
     SpaceOption,
     TrainingLimitOption,
     TrainingThreadsOption,
-    front_table,
     say,
+    show_written,
 )
-from layoutsel.report import terminal
 
 if TYPE_CHECKING:
     from layoutsel.search.offload.settings import SearchReport
@@ -96,10 +96,7 @@ def offload(
         int,
         typer.Option("--sweep-epochs", min=1, metavar="N", help="Passes with each further weight."),
     ] = 6,
-    retrain_epochs: Annotated[
-        int,
-        typer.Option("--retrain-epochs", min=1, metavar="N", help="Passes that train a network."),
-    ] = 20,
+    retrain_epochs: RetrainEpochsOption = 20,
     seed: SeedOption = 0,
     threads: TrainingThreadsOption = 1,
     time_limit: TrainingLimitOption = "60m",
@@ -154,5 +151,4 @@ def offload(
             threads=threads,
             limit_s=limit_s,
         )
-    terminal.show(front_table(found))
-    terminal.show_text(f"networks written to {output}; deploy one with 'layoutsel search deploy'")
+    show_written(found, output)

@@ -57,6 +57,10 @@ SeedOption = Annotated[
         "--seed", min=0, max=2**32 - 1, help="Seed of the data's parts, the weights and draws."
     ),
 ]
+RetrainEpochsOption = Annotated[
+    int,
+    typer.Option("--retrain-epochs", min=1, metavar="N", help="Passes that train a network."),
+]
 TrainingThreadsOption = Annotated[
     int, typer.Option("--threads", min=1, metavar="N", help="Number of threads of the training.")
 ]
@@ -71,6 +75,12 @@ TrainingLimitOption = Annotated[
 def say(text: str) -> None:
     """Show a step of a search on standard error."""
     terminal.note("search", text)
+
+
+def show_written(networks: Sequence[FoundNetwork], folder: Path) -> None:
+    """Show the networks that a search has written into its folder."""
+    terminal.show(front_table(networks))
+    terminal.show_text(f"networks written to {folder}; deploy one with 'layoutsel search deploy'")
 
 
 def front_table(networks: Sequence[FoundNetwork]) -> Table:

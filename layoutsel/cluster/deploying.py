@@ -22,6 +22,10 @@ EMULATED = "emulated"
 """Engine of threads of this process that emulates the links and loads of the topology."""
 RAY = "ray"
 """Engine of nodes that have joined a cluster of Ray."""
+LOCAL = "local"
+"""Engine of threads of this process."""
+ENGINES = (LOCAL, EMULATED, RAY)
+"""Names of engines."""
 
 
 def deploy(  # noqa: PLR0913 - all but three have a default
@@ -111,7 +115,7 @@ def _engine(
 ) -> ClusterEngine:
     if not isinstance(engine, str):
         return engine
-    if engine == "local":
+    if engine == LOCAL:
         return LocalEngine(threads)
     if engine == EMULATED:
         routes = MessageRoutes(distributions.topology, distributions.statistics)
@@ -121,7 +125,12 @@ def _engine(
 
         origin = distributions.topology.origin
         return RayEngine(threads, origin=origin, address=address, security=security)
-    raise LayoutselError(f"engine {engine!r}: expected 'local', {EMULATED!r} or {RAY!r}")
+    raise unknown_engine(engine)
+
+
+def unknown_engine(engine: str) -> LayoutselError:
+    """Error about an engine that is none of :data:`ENGINES`."""
+    return LayoutselError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
 
 
 def _threads(distributions: Distributions, artifacts: Mapping[str, Announced]) -> dict[str, int]:

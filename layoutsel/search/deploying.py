@@ -20,7 +20,7 @@ from layoutsel.cluster.classes import (
     plan_class,
 )
 from layoutsel.cluster.deployed_network import DeployedNetwork
-from layoutsel.cluster.deploying import EMULATED, deploy
+from layoutsel.cluster.deploying import EMULATED, ENGINES, RAY, deploy, unknown_engine
 from layoutsel.cluster.distribution import SCHEMA_VERSION, Distributions
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.metrics import LATENCY, Predictor, alone
@@ -254,8 +254,10 @@ def _error(deployed: DeployedNetwork, artifact: Path) -> float:
 
 
 def _check_machines(topology: Topology, engine: str) -> None:
-    """Reject to emulate other machines on this one."""
-    if engine == "ray":
+    """Reject an unknown engine, and to emulate other machines on this one."""
+    if engine not in ENGINES:
+        raise unknown_engine(engine)
+    if engine == RAY:
         return
     for node in topology.computing:
         if node.machine:
