@@ -22,7 +22,9 @@ from tvm_passes.errors import LayoutselError
 
 
 def useful(adaptation: Adaptation) -> tuple[Adaptation, float]:
-    """Correct only units whose held-out errors the correction reduces.
+    """Correct only units whose held-out errors the correction reduces by more than chance.
+
+    The mean reduction exceeds its standard error.
 
     Returns
     -------
@@ -34,7 +36,8 @@ def useful(adaptation: Adaptation) -> tuple[Adaptation, float]:
     left, units = adaptation.held_out, np.array(adaptation.traits.units)
     for unit in adaptation.units:
         mine = units == unit
-        if np.abs(left[mine]).sum() >= np.abs(errors[mine]).sum():
+        gained = np.abs(errors[mine]) - np.abs(left[mine])
+        if gained.mean() <= gained.std() / len(gained) ** 0.5:
             left[mine], errors[mine] = errors[mine], 0.0
     kept = replace(adaptation, errors=tuple(errors.tolist()))
     return kept, float(np.mean(np.abs(left))) if len(left) else 0.0

@@ -3,7 +3,7 @@
 The logarithm of measured over predicted time is a Gaussian process: candidates that resemble each
 other have similar errors (Rasmussen, Williams, "Gaussian Processes for Machine Learning", 2006,
 section 2.2). Its covariance is a sum with one term for each kind of resemblance: same machine,
-unit, kernel or precision, similar size. Few measurements thus correct a whole unit, more of them
+unit, kernel in one precision, similar size. Few measurements thus correct a whole unit, more of them
 single kernels, and none of them corrects candidates that resemble nothing measured.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,28 +42,50 @@ _SIZES = [
 _TIME_SCALE = 2.0
 """Weight of the predicted time among the sizes: fixed costs of a run show in short times alone."""
 
-_MACHINE = 0.31
+_MACHINE = 0.18
 """Standard deviation of the error that all candidates share, natural logarithm of time.
 
-This and the following deviations are close to those that maximise the likelihood of the errors on
-three machines, each left out of the training. Two of these were imitated ones with f32 alone, so
-the deviation by precision is larger than theirs. The noise is that of the 80 % intervals.
+This and the deviations of :data:`_TERMS` maximise the likelihood of the errors on four machines, each
+left out of the training (Rasmussen, Williams, section 5.4.1).
 """
-_UNIT = 0.20
-"""Deviation that the candidates of one unit share; all that follow hold within a unit."""
-_OF_KIND: Mapping[str, float] = MappingProxyType(
-    {"anchor": 0.25, "layout": 0.18, "precision": 0.30, "algorithm": 0.10, "kernel": 0.29}
+
+
+class _Term(NamedTuple):
+    """Part of an error that candidates of one unit share if they are of the same kinds."""
+
+    deviation: float
+    """Standard deviation, natural logarithm of time."""
+    same: tuple[str, ...] = ()
+    """Groups of :data:`_KINDS`; in each, both candidates are of one kind."""
+    length: float | None = None
+    """Distance of the sizes over which the part varies smoothly; None if it does not vary."""
+
+
+_KERNEL = "anchor", "kernel"
+_DECISION = *_KERNEL, "layout", "precision", "algorithm"
+_TERMS = (
+    _Term(0.04),
+    _Term(0.04, ("anchor",)),
+    _Term(0.18, ("layout",)),
+    _Term(0.05, ("precision",)),
+    _Term(0.03, ("algorithm",)),
+    _Term(0.07, ("kernel",)),
+    _Term(0.02, _KERNEL),
+    _Term(0.14, (*_KERNEL, "precision")),
+    _Term(0.10, (*_KERNEL, "layout")),
+    _Term(0.05, _DECISION),
+    _Term(0.30, length=5.1),
+    _Term(0.14, _KERNEL, length=3.4),
+    _Term(0.18, _DECISION, length=3.4),
 )
-"""Deviation that candidates of one kind share."""
-_OF_SIZE, _SIZE_LENGTH = 0.22, 5.1
-"""Deviation that varies smoothly with the size, and the distance over which it does."""
-_OF_OWN_SIZE, _OWN_SIZE_LENGTH = 0.25, 3.4
-"""The same among candidates of one anchor and kernel."""
-NOISE = 0.20
+"""Parts of an error within a unit.
+
+A kernel's error depends on its layout and precision: most of what one kernel's candidates share, they
+share in one precision or layout alone.
+"""
+NOISE = 0.15
 """Deviation that no other candidate shares."""
-_PRIOR_VARIANCE = sum(
-    deviation**2 for deviation in (_MACHINE, _UNIT, *_OF_KIND.values(), _OF_SIZE, _OF_OWN_SIZE)
-)
+_PRIOR_VARIANCE = _MACHINE**2 + sum(term.deviation**2 for term in _TERMS)
 _ROUNDS = 8
 """Rounds of reweighting, which limit the influence of outliers (Huber, 1964)."""
 _OUTLIER = 2.0
@@ -152,17 +174,17 @@ def covariance(some: Traits, others: Traits) -> np.ndarray:
         group: kinds[:, None, column] == other_kinds[None, :, column]
         for column, group in enumerate(_KINDS)
     }
-    distance = sum(
-        np.subtract.outer(one, other) ** 2
-        for one, other in zip(sizes.T, other_sizes.T, strict=True)
-    )
-    is_own = same["anchor"] & same["kernel"]
-    within = (
-        _UNIT**2
-        + sum(_OF_KIND[group] ** 2 * is_same for group, is_same in same.items())
-        + _OF_SIZE**2 * np.exp(-distance / (2 * _SIZE_LENGTH**2))
-        + is_own * _OF_OWN_SIZE**2 * np.exp(-distance / (2 * _OWN_SIZE_LENGTH**2))
-    )
+    distance = np.zeros((len(units), len(other_units)))
+    for one, other in zip(sizes.T, other_sizes.T, strict=True):
+        distance += np.subtract.outer(one, other) ** 2
+    within = np.zeros_like(distance)
+    for term in _TERMS:
+        part = np.full_like(distance, term.deviation**2)
+        if term.length is not None:
+            part *= np.exp(-distance / (2 * term.length**2))
+        for group in term.same:
+            part *= same[group]
+        within += part
     result: np.ndarray = _MACHINE**2 + (units[:, None] == other_units[None, :]) * within
     return result
 
