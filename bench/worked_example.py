@@ -24,9 +24,10 @@ from layoutsel.cluster.building import build
 from layoutsel.cluster.distribution import Distributions
 from layoutsel.cluster.emulation import Emulation
 from layoutsel.cluster.engine import Announced, Work
+from layoutsel.cluster.engine_probing import engine_between
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.local_engine import LocalEngine
-from layoutsel.cluster.segments import Segment
+from layoutsel.cluster.segments import Segment, Transfer
 from layoutsel.cluster.statistics import NodeState, Statistics
 from layoutsel.cluster.topology import Header, Link, Node, Topology
 from layoutsel.exits.policy import Policy
@@ -170,20 +171,27 @@ class Stepper:
 
 
 def expected_us(planned: Distributions, shares: Mapping[str, float]) -> float:
-    """Predicted mean time: segments and messages up to the exit that answers, by its share of the requests."""
+    """Predicted mean time: segments, messages and the engine up to the exit that answers, by its share of the requests."""
     (route,) = planned["latency"].routes
-    total, spent, origin = 0.0, 0.0, planned.topology.origin
+    engine, slowdown = planned.engine, planned.statistics.slowdown
+    total, spent, origin = 0.0, engine.request_us - engine.segment_us, planned.topology.origin
     names = list(shares)
+
+    def sent_us(one: Transfer) -> float:
+        # The node that has sent a tensor waits, and its next call takes longer.
+        is_made = not one.tensor.startswith("input.")
+        return one.us + engine.message_us + is_made * engine.wake_us * slowdown(one.source)
+
     for segment in route.segments:
         arriving = [
-            one.us
+            sent_us(one)
             for one in route.transfers
             if one.destination == segment.node and one.tensor in segment.inputs
         ]
-        spent += segment.us + max(arriving, default=0.0)
+        spent += segment.us + engine.segment_us + max(arriving, default=0.0)
         for output in sorted(one for one in segment.outputs if one.startswith("output.")):
             back = [
-                one.us
+                sent_us(one)
                 for one in route.transfers
                 if one.tensor == output and one.destination == origin
             ]
@@ -209,7 +217,13 @@ def main() -> None:
     print("share of the requests that each exit answers:", json.dumps(shares))
     question = run.question
     planned = distributions_as_found(
-        file, placement, question.topology, question.statistics, run.path, cost="learned"
+        file,
+        placement,
+        question.topology,
+        question.statistics,
+        run.path,
+        engine=engine_between(question.topology),
+        cost="learned",
     )
     for name, plan in planned.plans.items():
         print(f"plan of {name}:", dict(Counter(str(one.decision) for one in plan.subgraphs)))

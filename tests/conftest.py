@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from layoutsel.cluster.engine_times import EngineProfile
+from layoutsel.cluster.engine_times import kept_name as engine_name
 from layoutsel.cost import adapt
 from layoutsel.cost.corrections import Adaptation
 from layoutsel.cost.learned import LearnedModel
@@ -52,8 +54,8 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own: nothing is taken from the user's, or left in it.
 
     It has the machine's speed, which would be measured beside other tests, and announced as that of a busy machine; its
-    present state, which compilations would probe once a minute; and a calibration that corrects nothing, which the
-    first compilation would make otherwise.
+    present state, which compilations would probe once a minute; a calibration that corrects nothing, which the first
+    compilation would make otherwise; and engines that take no time by themselves.
     """
     folder = tmp_path_factory.mktemp("cache")
     home = folder / "layoutsel"
@@ -72,6 +74,8 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.utime(state, times=(FUTURE, FUTURE))
         file = adapt.adaptation_path(this_machine().fingerprint, threads, home)
         adapt.save(Adaptation(), LearnedModel.load().version, file)
+    for engine in ("local", "emulated"):
+        save(EngineProfile(), home / f"{engine_name(engine)}.json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder

@@ -69,9 +69,10 @@ def deploy(
 
 
 def measured_line(made: Measurement) -> str:
-    """Measured and predicted time in one line."""
+    """Measured and predicted times in one line."""
     return (
         f"measured {made.median_us / 1e3:.2f} ms, half the interquartile range "
         f"{made.measured_spread_us / 1e3:.2f} ms; predicted {made.predicted_us / 1e3:.2f} ms, "
-        f"{100 * made.relative_error:+.1f} %; relative error of the outputs {made.error:.1e}"
+        f"{100 * made.relative_error:+.1f} %, and {made.staged_us / 1e3:.2f} ms with compiled "
+        f"stages timed alone; relative error of the outputs {made.error:.1e}"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from layoutsel import documents
 from layoutsel.cluster.distribution_checks import distribution_faults
+from layoutsel.cluster.engine_times import FREE, EngineTimes
 from layoutsel.cluster.matrix import matrix
 from layoutsel.cluster.problem import AtomGraph, ClassCosts
 from layoutsel.cluster.segments import Distribution, Metric, Route, Segment, Target, Transfer
@@ -58,6 +59,9 @@ class Distributions(SavedDocument):
     """Network as atoms and the tensors between them; None if it is not known."""
     costs: Mapping[str, ClassCosts] = field(default_factory=dict, metadata=documents.OPTIONAL)
     """Times of the atoms, by machine class; needed to plan again."""
+    engine: EngineTimes = field(default=FREE, metadata=documents.OPTIONAL)
+    """Time of the engine that the predictions contain; that of links measured through an engine is
+    among the links' own."""
 
     def __getitem__(self, target: str) -> Distribution:
         """Find the first distribution for a target, by its name or :attr:`Target.label`.

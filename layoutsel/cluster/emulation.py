@@ -19,6 +19,8 @@ from layoutsel.cluster.segment_runner import PackedTensor
 from layoutsel.errors import WorkerClosed
 
 _Tensor = Future[PackedTensor]
+_LATE_S = 2e-4
+"""Time by which sleeping may take too long, seconds: the rest is spent in short steps."""
 
 
 class Emulation:
@@ -53,8 +55,11 @@ class Emulation:
 
     def slowed(self, node: str, times: RunTimes) -> RunTimes:
         """Wait on the node's thread for as long as other work would have delayed a run."""
+        end_s = time.perf_counter()
         compute_us = times.compute_us * self._routes.statistics.slowdown(node)
-        time.sleep(1e-6 * (compute_us - times.compute_us))
+        end_s += 1e-6 * (compute_us - times.compute_us)
+        while (left_s := end_s - time.perf_counter()) > 0:
+            time.sleep(max(0.0, left_s - _LATE_S))
         return replace(times, compute_us=compute_us)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from layoutsel.cluster.engine_times import FREE, EngineTimes
 from layoutsel.cluster.statistics import LinkState, Statistics, stale_spread
 from layoutsel.cluster.topology import Link, Topology
 from layoutsel.cluster.topology_checks import neighbours, relays
@@ -110,11 +111,19 @@ class MessageRoutes:
         Vertices and links.
     statistics
         State of the links, and the load of processors.
+    engine
+        Time of the engine that sends the messages and starts their readers.
     """
 
-    def __init__(self, topology: Topology, statistics: Statistics | None = None) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        statistics: Statistics | None = None,
+        engine: EngineTimes = FREE,
+    ) -> None:
         self.topology = topology
         self.statistics = statistics or Statistics()
+        self.engine = engine
         self._relays = relays(topology)
         self._states = {frozenset((s.source, s.target)): s for s in self.statistics.links}
         self._joined = {
@@ -136,6 +145,31 @@ class MessageRoutes:
         if pair not in self._routes:
             self._routes[pair] = self._route(*pair)
         return self._routes[pair]
+
+    def call_us(self, node: str) -> float:
+        """Time in which a node calls the code of a segment, microseconds."""
+        return self.engine.call_us * self.statistics.slowdown(node)
+
+    def hand_over(self, source: str, destination: str, *, made: bool, read: bool) -> LinearTime:
+        """Time over its size of a tensor from its maker to its reader, with the engine's own time.
+
+        Parameters
+        ----------
+        source, destination
+            Nodes of the maker and the reader.
+        made
+            True if a segment makes it, whose node then waits; False for an input of the model.
+        read
+            True if a segment reads it; False for a result of the model. Each request has its first
+            segment anyway, so that inputs start no further one.
+        """
+        engine, slowdown = self.engine, self.statistics.slowdown
+        more_us = engine.message_us
+        if made:
+            more_us += engine.wake_us * slowdown(source)
+        if made and read:
+            more_us += engine.segment_us + engine.call_us * slowdown(destination)
+        return self.route(source, destination).line + LinearTime(us=more_us)
 
     def processor(self, node: str) -> str:
         """Name of a node's processor as a resource, and of its memory; see :func:`memory_of`."""

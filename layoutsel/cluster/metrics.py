@@ -126,7 +126,7 @@ class Predictor:
 
     def latency_us(self, placement: Placement) -> float:
         """Time of one request, microseconds."""
-        return self.schedule(placement).makespan_us
+        return self.schedule(placement).makespan_us + self.cluster.routes.engine.request_us
 
     def loads_us(self, mix: Mix) -> dict[str, float]:
         """Time for which a request occupies each resource, on average over a mix, microseconds."""

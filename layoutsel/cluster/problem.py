@@ -143,7 +143,9 @@ class Cluster:
         """
         if node == self.topology.origin:
             raise ProblemError(f"node {node!r} is the origin: without it, there are no requests")
-        routes = MessageRoutes(self.topology.without(node), self.routes.statistics)
+        routes = MessageRoutes(
+            self.topology.without(node), self.routes.statistics, self.routes.engine
+        )
         left = {one.id for one in routes.topology.computing}
         return replace(
             self,
@@ -174,6 +176,8 @@ class Cluster:
     def _option(self, atom: str, node: str, inputs: int, outputs: int) -> Option:
         costs, statistics = self.costs[self.classes[node]], self.routes.statistics
         us = costs.us[atom] * statistics.slowdown(node)
+        if atom == next(iter(self.graph.atoms)):
+            us += self.routes.call_us(node)
         own_us = costs.spread_us.get(atom, 0.0) * statistics.slowdown(node)
         return Option(
             decision=self._placed[node],
@@ -186,7 +190,8 @@ class Cluster:
 
     def _priced(self, tensor: Tensor, parts: dict[tuple[str, str, float], MessageParts]) -> Tensor:
         """Price the messages of a tensor, with the transforms by their receivers."""
-        origin, memory = self.topology.origin, self.routes.processor
+        origin, memory, routes = self.topology.origin, self.routes.processor, self.routes
+        made, read = tensor.producer is not None, any(use.consumer for use in tensor.uses)
         copies: dict[tuple[str, str], float] = {}
         for source in (origin,) if tensor.producer is None else self.nodes:
             for node in self.nodes:
@@ -194,11 +199,14 @@ class Cluster:
                     continue
                 pair = memory(source), memory(node)
                 transform_us = self.repack_us(tensor, source, node)
-                us = self.routes.route(source, node).us(tensor.bytes) + transform_us
+                line = routes.hand_over(source, node, made=made, read=read)
+                us = line.at(tensor.bytes) + transform_us
                 copies[pair] = us
-                if transform_us:
-                    key = (*pair, us)
-                    parts[key] = MessageParts(tensor.bytes, transform_us)
+                engine_us = line.us - routes.route(source, node).line.us
+                if transform_us or engine_us:
+                    parts[memory(source), memory(node), us] = MessageParts(
+                        tensor.bytes, transform_us, engine_us
+                    )
         ends = (HOST, HOST_UNIT), (HOST_UNIT, HOST)
         return replace(
             tensor, transform_us={}, crossing_us=dict.fromkeys(ends, 0.0), copy_us=copies

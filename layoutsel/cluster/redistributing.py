@@ -64,7 +64,7 @@ def cluster_of(known: Distributions) -> Cluster:
         graph=known.graph,
         classes=known.classes,
         costs=known.costs,
-        routes=MessageRoutes(known.topology, known.statistics),
+        routes=MessageRoutes(known.topology, known.statistics, known.engine),
     )
 
 

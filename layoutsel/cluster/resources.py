@@ -13,12 +13,14 @@ from layoutsel.planning.resources import Resources
 
 @dataclass(frozen=True)
 class MessageParts:
-    """A message, and the transform of its tensor by the receiver."""
+    """A message, and what its price contains in addition."""
 
     bytes: float
     """Size of the message."""
     transform_us: float
-    """Time of the transform, microseconds."""
+    """Time of the transform by the receiver, microseconds."""
+    engine_us: float = 0.0
+    """Time of the engine until a segment reads the tensor, microseconds."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class ClusterResources:
         known = self.parts.get((source, destination, us))
         if known is None:
             return route.resources(route.size(us))
+        waiting = Resources(busy_us={}, delay_us=known.engine_us)
         transforming = Resources(busy_us={destination: known.transform_us})
-        return (*route.resources(known.bytes), transforming)
+        more = (one for one in (waiting, transforming) if one.duration_us)
+        return (*route.resources(known.bytes), *more)
 
     @cached_property
     def _nodes(self) -> dict[str, str]:

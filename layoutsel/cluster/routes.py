@@ -108,6 +108,8 @@ def _segment(cluster: Cluster, placement: Placement, node: str, run: _Open) -> S
         cluster.repack_us(tensor, maker_of(cluster, placement, tensor), node)
         for tensor in run.arriving
     )
+    is_first = next(iter(graph.atoms)) in held  # the price of the first atom has its call
+    call_us = 0.0 if is_first else cluster.routes.call_us(node)
     return Segment(
         id=_identifier(ordered, node),
         node=node,
@@ -115,7 +117,7 @@ def _segment(cluster: Cluster, placement: Placement, node: str, run: _Open) -> S
         subgraphs=tuple(id_ for atom in ordered for id_ in graph.atoms[atom]),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        us=sum(option.cost_us for option in options) + transforms_us,
+        us=sum(option.cost_us for option in options) + transforms_us + call_us,
         spread_us=math.hypot(*(option.spread_us for option in options)),
     )
 

@@ -12,23 +12,17 @@ import numpy as np
 import onnx
 
 from layoutsel.cluster.building import build
-from layoutsel.cluster.classes import (
-    PlannedClass,
-    costs_of,
-    graph_in_atoms,
-    machine_classes,
-    plan_class,
-)
+from layoutsel.cluster.classes import PlannedClass, machine_classes, plan_class
 from layoutsel.cluster.deployed_network import DeployedNetwork
 from layoutsel.cluster.deploying import EMULATED, ENGINES, RAY, deploy, unknown_engine
-from layoutsel.cluster.distribution import SCHEMA_VERSION, Distributions
+from layoutsel.cluster.distribution import Distributions
+from layoutsel.cluster.engine_probing import engine_between, engine_profile
+from layoutsel.cluster.engine_times import FREE, EngineTimes
 from layoutsel.cluster.links import MessageRoutes
-from layoutsel.cluster.metrics import LATENCY, Predictor, alone
-from layoutsel.cluster.plan_targets import metrics_of
-from layoutsel.cluster.problem import Cluster
+from layoutsel.cluster.metrics import LATENCY
+from layoutsel.cluster.placed import placed_distributions
 from layoutsel.cluster.ray_settings import Security
-from layoutsel.cluster.routes import routes_of
-from layoutsel.cluster.segments import Distribution, Target
+from layoutsel.cluster.stage_times import with_stage_times
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
 from layoutsel.compile.options import Options
@@ -58,6 +52,8 @@ def distributions_as_found(
     topology: Topology,
     statistics: Statistics,
     machines: Path,
+    *,
+    engine: EngineTimes = FREE,
     **options: Any,
 ) -> Distributions:
     """Distribute a network as a search has placed it.
@@ -75,40 +71,16 @@ def distributions_as_found(
         Nodes and links, and their state.
     machines
         Folder that machine files are relative to.
+    engine
+        Time that the engine takes by itself.
     **options
         Options of :func:`layoutsel.plan`.
     """
-    asked = Options(**options)
     classes = machine_classes(topology, machines)
-    planned = [plan_class(model, one, asked) for one in classes]
+    planned = [plan_class(model, one, Options(**options)) for one in classes]
     held, nodes = _held_by_nodes(planned[0], placement)
-    graph = graph_in_atoms(planned[0], held)
-    cluster = Cluster(
-        graph=graph,
-        classes={node: one.name for one in classes for node in one.nodes},
-        costs=costs_of(graph, planned),
-        routes=MessageRoutes(topology, statistics),
-    )
-    predictor, mix = Predictor(cluster), alone(nodes)
-    distribution = Distribution(
-        target=Target(name=LATENCY),
-        routes=routes_of(predictor, mix),
-        metrics=metrics_of(predictor, mix, {}),
-        solver="search",
-        time_s=0.0,
-    )
-    return Distributions(
-        schema_version=SCHEMA_VERSION,
-        model_name=graph.model_name,
-        model_hash=graph.model_hash,
-        topology=topology,
-        statistics=statistics,
-        classes=cluster.classes,
-        plans={one.machine_class.name: one.plan.in_stages(graph.atoms) for one in planned},
-        distributions=(distribution,),
-        graph=graph,
-        costs=cluster.costs,
-    )
+    routes = MessageRoutes(topology, statistics, engine)
+    return placed_distributions(planned, held, nodes, routes)
 
 
 def _held_by_nodes(
@@ -191,7 +163,13 @@ def measure(
     _check_machines(question.topology, engine)
     say(f"planning {file} for {', '.join(found.nodes)}")
     planned = distributions_as_found(
-        file, found.placement, question.topology, question.statistics, run.path, **options
+        file,
+        found.placement,
+        question.topology,
+        question.statistics,
+        run.path,
+        engine=engine_between(question.topology, engine),
+        **options,
     )
     sent = sum(one.bytes for route in planned[LATENCY].routes for one in route.transfers)
     if found.sent and sent > found.sent_bytes:
@@ -201,6 +179,8 @@ def measure(
         )
     say("compiling it, with a stage for each run of parts on one node")
     artifacts = build(file, planned, folder, machines=run.path, **options)
+    metric = planned[LATENCY].metrics[LATENCY]
+    planned = with_stage_times(planned, artifacts, engine_profile(engine).bare_us)
     planned.save(folder / DISTRIBUTIONS)
     origin = artifacts[planned.classes[question.topology.origin]]
     with deploy(
@@ -209,7 +189,6 @@ def measure(
         say(f"answering {requests} requests")
         times_us = _times_us(deployed, requests)
         error = _error(deployed, origin)
-    metric = planned[LATENCY].metrics[LATENCY]
     low, median, high = np.percentile(times_us, (25, 50, 75))
     made = Measurement(
         engine=engine,
@@ -219,6 +198,7 @@ def measure(
         measured_spread_us=float(high - low) / 2,
         requests=requests,
         error=error,
+        staged_us=planned[LATENCY].metrics[LATENCY].predicted,
     )
     found = replace(found, measured=(*found.measured, made))
     run.keep(found)

@@ -53,6 +53,8 @@ class Measurement:
     """Number of timed requests."""
     error: float
     """Largest relative L2 error of an output against the whole network on one node."""
+    staged_us: float = field(default=0.0, metadata=documents.OPTIONAL)
+    """Predicted time with stages of this machine timed alone, microseconds; 0 if not known."""
 
     @property
     def relative_error(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from layoutsel.cluster.engine_probing import engine_between
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
 from layoutsel.core.files import make_folder, replacing
@@ -38,7 +39,7 @@ Say = Callable[[str], None]
 """Function that shows a line of text."""
 
 
-def offload_question(
+def offload_question(  # noqa: PLR0913 - the settings of a search, most of them with defaults
     space: Space,
     topology: Topology,
     statistics: Statistics,
@@ -48,8 +49,11 @@ def offload_question(
     precisions: tuple[str, ...] = (FLOAT32,),
     seed: int = 0,
     cost: str = "learned",
+    engine: str | None = None,
 ) -> SearchQuestion:
     """Write the options of a search for two devices as its question.
+
+    The engine that will run the networks is as for :func:`engine_between`.
 
     Raises
     ------
@@ -70,6 +74,7 @@ def offload_question(
         space=space,
         topology=topology,
         statistics=statistics,
+        engine=engine_between(topology, engine),
         seed=seed,
         settings=numbers,
         choices={"cost": cost, "precisions": ",".join(precisions), "time_weights": weights},

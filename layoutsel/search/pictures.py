@@ -116,7 +116,8 @@ def _bandwidths(
         times, changes = [], []
         before: Mapping[str, str] = {}
         for factor in FACTORS:
-            routes = MessageRoutes(_faster(question.topology, factor), question.statistics)
+            faster = _faster(question.topology, factor)
+            routes = MessageRoutes(faster, question.statistics, question.engine)
             point = fastest(question.space, one.architecture, table, routes)
             if point is None:
                 continue

@@ -98,8 +98,12 @@ def placed(
 
 
 def placed_us(cluster: Cluster, placement: Mapping[str, str]) -> float:
-    """Time of a network with a node for each of its atoms, microseconds: the sum of all prices."""
-    return cluster.problem.cost(cluster.decisions(placement)).total_us
+    """Time of a network with a node for each of its atoms, microseconds: the sum of all prices.
+
+    The engine's own time of a request is one of them.
+    """
+    placed_at = cluster.decisions(placement)
+    return cluster.problem.cost(placed_at).total_us + cluster.routes.engine.request_us
 
 
 def gradient_of(part: str) -> str:

@@ -79,7 +79,8 @@ class ProductGraph:
     layers: tuple[Layer, ...]
     """First convolution, cells, and head."""
     return_us: np.ndarray
-    """Time of the result from each node to the origin, (nodes,), microseconds."""
+    """Time of the result from each node to the origin, with the engine's own time of a request,
+    (nodes,), microseconds."""
     capacity: np.ndarray
     """Memory of each node for weights and tensors, (nodes,), bytes; infinite without a limit."""
 
@@ -136,7 +137,7 @@ def product_graph(
         space=space,
         nodes=nodes,
         layers=tuple(layers),
-        return_us=maker.transfers(result, is_kept=False)[:, 0],
+        return_us=maker.return_us(result) + routes.engine.request_us,
         capacity=maker.capacities(tensor_bytes(space.input_shape) + result * maker.copies),
     )
 
@@ -216,7 +217,7 @@ class _LayerMaker:
                 [[self._compute_us(e.signature, is_first=is_first) for e in row] for row in edges]
             ),
             transfer_us=np.stack(
-                [self.transfers(tensor_bytes(one), is_kept=is_first) for one in shapes]
+                [self.input_us(tensor_bytes(one), is_first=is_first) for one in shapes]
             ),
             weight_bytes=_table(edges, lambda signature: signature.weight_bytes) * self.copies,
             live_bytes=made + read * is_freed,
@@ -233,18 +234,30 @@ class _LayerMaker:
         state = self.routes.statistics
         return [
             passes * self.table.us(signature, self.classes[node]) * state.slowdown(node)
+            + (self.routes.call_us(node) if is_first else 0.0)
             for node in self.nodes
         ]
 
-    def transfers(self, size: float, *, is_kept: bool) -> np.ndarray:
-        """Time of a tensor of `size` bytes from node to node, (nodes, nodes).
+    def input_us(self, size: float, *, is_first: bool) -> np.ndarray:
+        """Time of a part's input from node to node, (nodes, nodes).
 
         Its gradient goes the opposite way; the network's input has none.
         """
+        found = self._transfers(size, made=not is_first)
+        return found + found.T if self.work.has_gradients and not is_first else found
+
+    def return_us(self, size: float) -> np.ndarray:
+        """Time of the result to the origin, (nodes,); the gradient of the loss goes back."""
+        found = self._transfers(size, read=False)[:, 0]
+        return found + self._transfers(size, made=False)[0] if self.work.has_gradients else found
+
+    def _transfers(self, size: float, *, made: bool = True, read: bool = True) -> np.ndarray:
+        """Time of a tensor of `size` bytes from node to node, (nodes, nodes)."""
         found = np.zeros((len(self.nodes), len(self.nodes)))
         for (i, source), (j, destination) in itertools.permutations(enumerate(self.nodes), 2):
-            found[i, j] = self.routes.route(source, destination).us(size)
-        return found + found.T if self.work.has_gradients and not is_kept else found
+            line = self.routes.hand_over(source, destination, made=made, read=read)
+            found[i, j] = line.at(size)
+        return found
 
     def capacities(self, request_bytes: float) -> np.ndarray:
         """Memory of each node without what the origin keeps of a request, bytes."""

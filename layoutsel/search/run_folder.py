@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from layoutsel import documents
+from layoutsel.cluster.engine_times import FREE, EngineTimes
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
@@ -53,6 +54,8 @@ class SearchQuestion(SavedDocument):
     """Nodes and links; machine files are relative to the folder."""
     statistics: Statistics
     """State of nodes and links."""
+    engine: EngineTimes = field(default=FREE, metadata=documents.OPTIONAL)
+    """Time of the engine that will run the network; a search that goes on keeps it."""
     seed: int
     """Seed of data, weights and draws."""
     settings: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
@@ -69,7 +72,7 @@ class SearchQuestion(SavedDocument):
 
 def routes_of_question(question: SearchQuestion) -> MessageRoutes:
     """Topology of a question in its state, with its routes."""
-    return MessageRoutes(question.topology, question.statistics)
+    return MessageRoutes(question.topology, question.statistics, question.engine)
 
 
 class RunFolder:
@@ -109,7 +112,7 @@ class RunFolder:
         file = path / QUESTION
         if file.exists():
             held = SearchQuestion.load(file)
-            check_same(held, question, file)
+            check_same(held, replace(question, engine=held.engine), file)
             return cls(path, held)
         if path.is_dir() and any(path.iterdir()):
             raise LayoutselError(

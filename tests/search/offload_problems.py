@@ -20,7 +20,7 @@ from layoutsel.search.operations import NONE, SKIP
 from layoutsel.search.parts import SUM, parts_of
 from layoutsel.search.placing import cluster_of, placed_us
 from layoutsel.search.space import Architecture, Cell, Space
-from tests.search.spaces import different_classes, random_prices, routes_over
+from tests.search.spaces import random_prices, routes_over
 
 MIXED = ("none", "skip", "conv1", "conv3", "max3")
 """Operations for which a channel that is not sent is the same as one that is zero."""
@@ -54,7 +54,6 @@ def small_space(
 def priced(space: Space, seed: int = 0, scale_us: float = 100.0) -> OffloadPrices:
     """Random prices on two different devices, the second one busy."""
     routes = routes_over(2)
-    routes = type(routes)(different_classes(routes.topology), routes.statistics)
     table = random_prices(space, routes.topology, seed, scale_us)
     return OffloadPrices(routes, lambda _missing: table, table)
 

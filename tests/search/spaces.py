@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+from layoutsel.cluster.engine_times import EngineTimes
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.statistics import NodeState, Statistics
 from layoutsel.cluster.topology import Topology
@@ -67,10 +68,14 @@ def random_prices(
     )
 
 
+ENGINE = EngineTimes(request_us=70.0, call_us=11.0, segment_us=13.0, message_us=17.0, wake_us=5.0)
+"""An engine that takes time for everything."""
+
+
 def routes_over(count: int, **options: object) -> MessageRoutes:
-    """Nodes around a switch; the last one is busy."""
+    """Nodes of classes of their own around a switch; the last one is busy."""
     busy = {f"n{count - 1}": NodeState(others_busy=0.3)}
-    return MessageRoutes(star(count, **options), Statistics(nodes=busy))
+    return MessageRoutes(different_classes(star(count, **options)), Statistics(nodes=busy), ENGINE)
 
 
 def different_classes(topology: Topology) -> Topology:

@@ -86,7 +86,6 @@ def small_problems(draw):
         space = chain_space(1, operations, (4, 6))
     memory = [draw(st.sampled_from([None, 4e3, 1e4])) for _ in range(count)]
     routes = routes_over(count, gbps=draw(st.sampled_from([0.01, 1.0])), memory_bytes=memory)
-    routes = MessageRoutes(different_classes(routes.topology), routes.statistics)
     scores = random_scores(space, np.random.default_rng(seed), with_pairs=draw(st.booleans()))
     work = draw(st.sampled_from(list(WORKS.values())))
     return space, random_prices(space, routes.topology, seed), routes, scores, work

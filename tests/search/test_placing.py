@@ -17,7 +17,7 @@ from layoutsel.search.placing import (
 )
 from layoutsel.search.prices import PriceTable, UnpricedPart
 from tests.cluster.clusters import star
-from tests.search.spaces import cells_space, different_classes, random_prices, routes_over
+from tests.search.spaces import cells_space, random_prices, routes_over
 
 ORIGIN = "n0"
 
@@ -27,9 +27,19 @@ def computed_us(table, routes, part, node):
     return us * routes.statistics.slowdown(node)
 
 
+def sent_us(routes, size, source, destination, *, made=True, read=True):
+    """Time of a message, and of the engine for it: inputs are not made, and results not read."""
+    slow, engine = routes.statistics.slowdown, routes.engine
+    total = routes.route(source, destination).us(size) + engine.message_us
+    total += made * engine.wake_us * slow(source)
+    return total + (made and read) * (engine.segment_us + engine.call_us * slow(destination))
+
+
 def expected_us(graph, nodes, table, routes):
-    """Times of all parts, and of each tensor to each other node that reads it."""
+    """Times of all parts, of each tensor to each other node that reads it, and of the engine."""
     total = sum(computed_us(table, routes, part, nodes[part.name]) for part in graph.parts)
+    total += routes.engine.request_us
+    total += routes.engine.call_us * routes.statistics.slowdown(nodes[graph.parts[0].name])
     sends = set()
     for part in graph.parts:
         for tensor in part.inputs:
@@ -38,7 +48,8 @@ def expected_us(graph, nodes, table, routes):
     sends.add((last, nodes[last], ORIGIN))
     for tensor, source, destination in sends:
         if source != destination:
-            total += routes.route(source, destination).us(4 * np.prod(graph.shape(tensor)))
+            flags = {"made": tensor != INPUT, "read": tensor != last}
+            total += sent_us(routes, 4 * np.prod(graph.shape(tensor)), source, destination, **flags)
     return total
 
 
@@ -56,7 +67,8 @@ def returned_us(graph, nodes, table, routes):
     for name, source, destination in sends:
         shape = graph.shape(graph.parts[-1].name if name is None else graph.by_name[name].inputs[0])
         if source != destination:
-            total += routes.route(source, destination).us(4 * np.prod(shape))
+            made = name is not None
+            total += sent_us(routes, 4 * np.prod(shape), source, destination, made=made)
     return total
 
 
@@ -67,7 +79,6 @@ def test_a_placed_network_costs_its_parts_and_each_tensor_once_for_each_reading_
 ):
     space, random = cells_space(inner), np.random.default_rng(seed)
     routes = routes_over(count)
-    routes = MessageRoutes(different_classes(routes.topology), routes.statistics)
     table = random_prices(space, routes.topology, seed)
     graph = parts_of(space, space.draw(random))
     nodes = {part.name: f"n{random.integers(count)}" for part in graph.parts}

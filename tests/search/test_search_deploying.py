@@ -134,7 +134,7 @@ def test_a_deployed_network_is_measured_against_its_prediction(model, found, tmp
     made = measure(run, found, told.append, requests=5, cost="roofline")
     (measured,) = made.measured
     assert measured.median_us >= ROUND_TRIP_US + 8e-3 * 4 * (8 * 40 + 16 * 20) / 0.02
-    assert measured.predicted_us >= ROUND_TRIP_US
+    assert min(measured.predicted_us, measured.staged_us) >= ROUND_TRIP_US
     assert measured.error <= 1e-5
     assert measured.relative_error == pytest.approx(measured.predicted_us / measured.median_us - 1)
     opened, kept = network_in(folder)

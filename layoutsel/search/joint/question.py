@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from layoutsel.cluster.engine_probing import engine_between
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
 from layoutsel.core.choices import COSTS
@@ -34,6 +35,7 @@ def joint_question(  # noqa: PLR0913 - the settings of a search, most of them wi
     retrain_epochs: int = 15,
     seed: int = 0,
     cost: str = "learned",
+    engine: str | None = None,
 ) -> SearchQuestion:
     """Check the options of a joint search.
 
@@ -61,6 +63,8 @@ def joint_question(  # noqa: PLR0913 - the settings of a search, most of them wi
         Seed of data, weights and draws.
     cost
         Source of prices, as for :func:`layoutsel.plan`.
+    engine
+        Engine that will run the networks, as for :func:`engine_between`.
 
     Raises
     ------
@@ -90,6 +94,7 @@ def joint_question(  # noqa: PLR0913 - the settings of a search, most of them wi
         space=asked,
         topology=nodes,
         statistics=state,
+        engine=engine_between(nodes, engine),
         seed=seed,
         settings={name: float(value) for name, value in settings.items()},
         choices={"objective": objective, "cost": cost},

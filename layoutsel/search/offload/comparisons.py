@@ -14,6 +14,7 @@ from layoutsel.search.offload.pricing import OffloadPrices
 from layoutsel.search.offload.slicing import OffloadChoice
 from layoutsel.search.offload.times import FIRST, SECOND
 from layoutsel.search.parts import INPUT, PartGraph, parts_of
+from layoutsel.search.placing import placed_us
 from layoutsel.search.space import Architecture, Space
 
 INPUT_LEVELS = 256
@@ -95,11 +96,10 @@ def placed(
     """Predict the cost of a placement; tensors that return to the first device cost as well."""
     cluster = prices.whole(graph)
     placement = {part: prices.nodes[device] for part, device in devices.items()}
-    cost = cluster.problem.cost(cluster.decisions(placement))
     sizes = {str(one.producer or INPUT): one.bytes for one in cluster.graph.tensors}
     return PlacedNetwork(
         name=name,
-        us=cost.total_us,
+        us=placed_us(cluster, placement),
         bytes=sum(sizes[tensor] for tensor in _crossing(graph, devices)),
         devices=devices,
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from layoutsel.cluster.links import MessageRoutes
+from layoutsel.cluster.links import LinearTime, MessageRoutes
 from layoutsel.cluster.problem import Cluster
 from layoutsel.cost.tensor import Tensor
 from layoutsel.search.offload.slicing import SlicedNetwork
@@ -75,11 +75,12 @@ class OffloadPrices:
         def price(signature: PartSignature, device: int) -> float:
             return self.table.us(signature, self.classes[self.nodes[device]]) * slow[device]
 
+        request = LinearTime(us=self.routes.engine.request_us + self.routes.call_us(first))
         return times_of(
             shape,
             price,
-            self.routes.route(first, second).line,
-            self.routes.route(second, first).line,
+            self.routes.hand_over(first, second, made=True, read=True),
+            self.routes.hand_over(second, first, made=True, read=False) + request,
         )
 
     def predict(self, network: SlicedNetwork) -> SlicedPrediction:

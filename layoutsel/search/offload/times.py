@@ -48,7 +48,7 @@ class OffloadTimes:
     message: LinearTime
     """Time of a message from the first device to the second, over its size."""
     answer_us: float
-    """Time of the answer's message back, microseconds."""
+    """Time of the answer's message back, and of the engine for a request, microseconds."""
 
     @property
     def fixed_us(self) -> float:
@@ -68,7 +68,8 @@ def times_of(
     price
         Times of the parts.
     message, answer
-        Times of messages from the first device to the second, and back.
+        Times of messages from the first device to the second, and back; that back has the engine's
+        own time of a request.
     """
     space = shape.space
     head = head_signature(space, shape.cells[-1].shape)
