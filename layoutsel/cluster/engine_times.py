@@ -1,4 +1,4 @@
-"""Time that an engine takes by itself: for requests, for segments, and beside messages.
+"""Time that an engine takes by itself: for requests, for segments, and in addition to messages.
 
 Processors that have waited are slower at first: their caches hold the work of others, and their
 clock rests. The times of an engine therefore depend on how long nodes wait between two runs.

@@ -197,19 +197,19 @@ class Cluster:
             for node in self.nodes:
                 if node == source:
                     continue
-                pair = memory(source), memory(node)
+                ends = memory(source), memory(node)
                 transform_us = self.repack_us(tensor, source, node)
                 line = routes.hand_over(source, node, made=made, read=read)
                 us = line.at(tensor.bytes) + transform_us
-                copies[pair] = us
+                copies[ends] = us
                 engine_us = line.us - routes.route(source, node).line.us
                 if transform_us or engine_us:
-                    parts[memory(source), memory(node), us] = MessageParts(
+                    parts[ends[0], ends[1], us] = MessageParts(
                         tensor.bytes, transform_us, engine_us
                     )
-        ends = (HOST, HOST_UNIT), (HOST_UNIT, HOST)
+        units = (HOST, HOST_UNIT), (HOST_UNIT, HOST)
         return replace(
-            tensor, transform_us={}, crossing_us=dict.fromkeys(ends, 0.0), copy_us=copies
+            tensor, transform_us={}, crossing_us=dict.fromkeys(units, 0.0), copy_us=copies
         )
 
     def option(self, atom: str, node: str) -> Option:

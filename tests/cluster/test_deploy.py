@@ -191,7 +191,7 @@ def test_the_origin_goes_on_alone_if_asked_to(document, artifacts, compiled):
     ("change", "message"),
     [
         ({"target": "energy"}, r"no distribution for the target 'energy'; expected one of latency"),
-        ({"engine": "mpi"}, "engine 'mpi': expected 'local', 'emulated' or 'ray'"),
+        ({"engine": "mpi"}, "engine 'mpi': expected one of local, emulated, ray"),
         ({"fallback": "gpu"}, "fallback 'gpu': expected 'local' or None"),
         ({"artifacts": {}}, "no artifact for the machine class 'this'"),
     ],
