@@ -6,6 +6,7 @@ of segments and messages alone.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from layoutsel.cluster.engine_times import EngineProfile, EngineTimes, kept_name
 from layoutsel.cluster.events import SegmentRan
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.metrics import LATENCY
+from layoutsel.cluster.own_load import OwnLoad
 from layoutsel.cluster.placed import placed_distributions
 from layoutsel.cluster.stage_times import stage_times
 from layoutsel.cluster.topology import SCHEMA_VERSION, Header, Link, Node, Topology
@@ -33,6 +35,8 @@ from layoutsel.cost.probing import remembered
 from layoutsel.runtime.loading import load
 from layoutsel.runtime.samples import random_inputs
 from layoutsel.zoo.architectures.builder import NetworkBuilder
+
+_LOG = logging.getLogger(__name__)
 
 _HERE, _THERE = "here", "there"
 """Nodes of the probe."""
@@ -44,6 +48,9 @@ _WAITS_US = (0.0, 1e3, 4e3, 16e3)
 """Waiting times of nodes: round trips of the link."""
 _TRIPS = 1.5
 """Waiting time of nodes, relative to the longest round trip: messages take longer than that."""
+_BUSY, _AGAIN_S = 0.1, 600.0
+"""Share of the processors from which other work disturbs the measurement, and the age from which it
+is then repeated, seconds."""
 _ROUNDS, _REQUESTS = 3, 12
 """Number of rounds of all ways, and of requests of a way in a round; the first is not counted."""
 
@@ -51,8 +58,9 @@ _ROUNDS, _REQUESTS = 3, 12
 def engine_profile(engine: str, *, folder: Path | None = None) -> EngineProfile:
     """Time that an engine takes by itself on this machine.
 
-    The first call measures, which takes some seconds; later ones read from `folder`. The links of a
-    cluster of Ray are measured through the engine, and contain its time.
+    The first call measures, which takes some seconds; later ones read from `folder`. Times of a
+    busy machine are measured again some minutes later. The links of a cluster of Ray are measured
+    through the engine, and contain its time.
 
     Parameters
     ----------
@@ -68,7 +76,12 @@ def engine_profile(engine: str, *, folder: Path | None = None) -> EngineProfile:
     """
     if engine not in (LOCAL, EMULATED):
         return EngineProfile()
-    return remembered(EngineProfile, kept_name(engine), partial(probe, engine), folder)
+    name = kept_name(engine)
+    return remembered(EngineProfile, name, partial(probe, engine), folder, _is_current)
+
+
+def _is_current(profile: EngineProfile, age_s: float) -> bool:
+    return profile.others_busy < _BUSY or age_s < _AGAIN_S
 
 
 def engine_between(topology: Topology, engine: str | None = None) -> EngineTimes:
@@ -115,15 +128,25 @@ def probe(engine: str) -> EngineProfile:
         for wait_us in _WAITS_US:
             _, two, three = (_Way(engine, way, artifacts) for way in ways(wait_us))
             others[wait_us] = two, three
+        own_load = OwnLoad()
         for _ in range(_ROUNDS):
             for way in (alone, *(way for held in others.values() for way in held)):
                 way.run()
+        others_busy = own_load.state().others_busy
+        if others_busy >= _BUSY:
+            _LOG.warning(
+                "other work took %.0f %% of the processors while the engine %r was timed: it will "
+                "be timed again in some minutes",
+                100 * others_busy,
+                engine,
+            )
         file = artifacts[one.name]
         bare_us, _ = stage_times(load(file), ["a0"], threads=1)["a0"]
     return EngineProfile(
         waits_us=_WAITS_US,
         times=tuple(_times(alone, list(others.values()))),
         bare_us=max(bare_us - planned.plan.cost_us / len(atoms), 0.0),
+        others_busy=others_busy,
     )
 
 

@@ -55,6 +55,8 @@ class EngineProfile:
     """Times of the engine at each."""
     bare_us: float = 0.0
     """Time of a call of code without an engine, microseconds."""
+    others_busy: float = 0.0
+    """Share of the processors that other work took during the measurement, 0 to 1."""
 
     def at(self, wait_us: float) -> EngineTimes:
         """Times at a waiting time: between two known ones a line, beyond them the nearest."""

@@ -1,6 +1,8 @@
 """Time of an engine by itself: measured, priced with messages and requests, and left out of stages."""
 
 import itertools
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -101,6 +103,16 @@ def test_a_kept_measurement_is_read_again(tmp_path):
     held = EngineProfile(waits_us=(0.0, 10.0), times=(FREE, ENGINE), bare_us=1.0)
     save(held, tmp_path / f"{kept_name('emulated')}.json")
     assert engine_profile("emulated", folder=tmp_path) == held
+
+
+def test_times_of_a_busy_machine_are_measured_again(tmp_path, monkeypatch):
+    again = EngineProfile(bare_us=2.0)
+    monkeypatch.setattr("layoutsel.cluster.engine_probing.probe", lambda _engine: again)
+    file = tmp_path / f"{kept_name('emulated')}.json"
+    for others_busy, age_s, expected in ((0.0, 1e6, 1.0), (0.5, 0.0, 1.0), (0.5, 1e4, 2.0)):
+        save(EngineProfile(bare_us=1.0, others_busy=others_busy), file)
+        os.utime(file, times=(time.time() - age_s,) * 2)
+        assert engine_profile("emulated", folder=tmp_path).bare_us == expected
 
 
 def test_the_probe_measures_an_engine(tmp_path):
