@@ -3,8 +3,8 @@
 The logarithm of measured over predicted time is a Gaussian process: candidates that resemble each
 other have similar errors (Rasmussen, Williams, "Gaussian Processes for Machine Learning", 2006,
 section 2.2). Its covariance is a sum with one term for each kind of resemblance: same machine,
-unit, kernel in one precision, similar size. Few measurements thus correct a whole unit, more of them
-single kernels, and none of them corrects candidates that resemble nothing measured.
+unit, kernel in one precision, similar size. Few measurements thus correct a whole unit, more of
+them single kernels, and none of them corrects candidates that resemble nothing measured.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _TIME_SCALE = 2.0
 _MACHINE = 0.18
 """Standard deviation of the error that all candidates share, natural logarithm of time.
 
-This and the deviations of :data:`_TERMS` maximise the likelihood of the errors on four machines, each
-left out of the training (Rasmussen, Williams, section 5.4.1).
+This and the deviations of :data:`_TERMS` maximise the likelihood of the errors on four machines,
+each left out of the training (Rasmussen, Williams, section 5.4.1).
 """
 
 
@@ -80,8 +80,8 @@ _TERMS = (
 )
 """Parts of an error within a unit.
 
-A kernel's error depends on its layout and precision: most of what one kernel's candidates share, they
-share in one precision or layout alone.
+A kernel's error depends on its layout and precision: most of what one kernel's candidates share,
+they share in one precision or layout alone.
 """
 NOISE = 0.15
 """Deviation that no other candidate shares."""
