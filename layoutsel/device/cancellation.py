@@ -17,8 +17,10 @@ tvm_ffi.register_error("Cancelled", Cancelled)
 
 _BUILTIN = "vm.builtin."
 """Start of the names of the virtual machine's own functions, which are not sub-graphs."""
-_IS_CANCELLED, _BEGUN, _MOST = range(3)
-"""Positions in a token's state: cancelled or not, sub-graphs begun, their maximum or -1."""
+_APART = 8
+"""Integers on either side of a token's state: no other thread writes to its cache line."""
+_IS_CANCELLED, _BEGUN, _MOST = range(_APART, _APART + 3)
+"""Positions of a token's state: cancelled or not, sub-graphs begun, their maximum or -1."""
 
 
 class CancelToken:
@@ -35,7 +37,8 @@ class CancelToken:
 
     def __init__(self, after: int | None = None) -> None:
         # The plugin reads and writes this state during a run: see cmake/onednn/cancellation.h.
-        self._state = (ctypes.c_int64 * 3)(0, 0, -1 if after is None else after)
+        self._state = (ctypes.c_int64 * (2 * _APART + 3))()
+        self._state[_MOST] = -1 if after is None else after
 
     def cancel(self) -> None:
         """Cancel the runs; returns at once, and is safe from any thread."""
@@ -62,7 +65,8 @@ class CancelToken:
         if not shares_openmp():
             yield
             return
-        function("layoutsel.watch")(ctypes.addressof(self._state))
+        start = ctypes.addressof(self._state) + _APART * ctypes.sizeof(ctypes.c_int64)
+        function("layoutsel.watch")(start)
         try:
             yield
         finally:
@@ -88,11 +92,16 @@ def instrument(token: Callable[[], CancelToken]) -> Callable[..., None]:
         Returns the token of the current run.
     """
     if shares_openmp():
-        native: Callable[..., None] = function("layoutsel.cancelling_instrument")()
-        return native
+        return native_instrument()
 
     def check(_function: Any, name: str, before: bool, *_rest: Any) -> None:
         if before and not name.startswith(_BUILTIN):
             token().begin()
 
     return check
+
+
+def native_instrument() -> Callable[..., None]:
+    """Make the plugin's instrument, which obeys the token that watches the calling thread."""
+    native: Callable[..., None] = function("layoutsel.cancelling_instrument")()
+    return native

@@ -7,6 +7,7 @@ from typing import Any
 
 import tvm_ffi
 
+from layoutsel.device.cancellation import native_instrument
 from layoutsel.device.device_errors import check_not_forked
 from layoutsel.device.entry_points import EntryPoint, Program, StageChain
 from layoutsel.device.own_threads import OwnThreads
@@ -18,7 +19,7 @@ class StageCaller:
     """Runs stages of one model, one call at a time; the caller's threads and settings stay as is.
 
     A call costs less than a :class:`~layoutsel.device.stage_worker.TensorWorker`'s by two switches
-    of threads. It has no time limit, is not pinned, and obeys no token.
+    of threads. It has no time limit and is not pinned.
 
     Parameters
     ----------
@@ -26,11 +27,15 @@ class StageCaller:
         Code and weights of the model.
     threads
         Number of threads.
+    is_watched
+        True to obey the token that watches the calling thread; only with the plugin.
     """
 
-    def __init__(self, program: Program, *, threads: int = 1) -> None:
+    def __init__(self, program: Program, *, threads: int = 1, is_watched: bool = False) -> None:
         self._program = program
         self._machine = virtual_machine(program.module, program.devices)
+        if is_watched:
+            self._machine["set_instrument"](native_instrument())
         self._threads = OwnThreads(threads)
 
     def function(self, chain: StageChain) -> Callable[..., list[tvm_ffi.Tensor]]:

@@ -18,6 +18,7 @@ from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.racing import TimedPlan, race
+from layoutsel.exits.trunk_here import pays
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.loading import load as load_compiled
 from tvm_passes.errors import LayoutselError
@@ -28,6 +29,8 @@ HEADER = "exits"
 """Entry of an artifact's header: the exit plan."""
 RACE_S = 5.0
 """Default time limit of a race, seconds."""
+_NEAR = 1.15
+"""Factor on the time of the plan within which a prediction may be wrong."""
 
 
 def compiled_for(
@@ -171,6 +174,7 @@ def model_of(
         answer=plan.answer,
         limit_s=limit_s,
         others=others,
+        trunk_here=pays(plan.costs),
     )
 
 
@@ -225,13 +229,19 @@ def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
 
 
 def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:
-    """Best baseline of each kind: the trunk alone, and all exits in sequence."""
-    found: dict[str, OtherArrangement] = {}
+    """Best baseline of each kind: the trunk alone, all exits in sequence, all parallel to the trunk.
+
+    The last one only if it is predicted to be nearly as fast as planned: it may need code of its
+    own for another number of threads.
+    """
+    found: dict[tuple[bool, bool], OtherArrangement] = {}
+    planned_us = getattr(plan.latencies, f"{plan.objective}_us")
     for one in plan.baselines:
-        used = set(one.arrangement.branches)
-        kind = "off" if used == {None} else "inline" if used == {one.arrangement.trunk} else ""
-        value = _value_us(plan, one)
-        if kind and (kind not in found or value < _value_us(plan, found[kind])):
+        arrangement, value = one.arrangement, _value_us(plan, one)
+        if arrangement.is_beside and value > _NEAR * planned_us:
+            continue
+        kind = arrangement.is_beside, any(arrangement.branches)
+        if kind not in found or value < _value_us(plan, found[kind]):
             found[kind] = one
     return [one for one in found.values() if one.arrangement != plan.arrangement]
 

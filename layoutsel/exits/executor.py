@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,9 @@ class ExitModel(Closing):
         Time limit of a request on a worker, seconds.
     others
         Arrangements that single requests may ask for, in :meth:`on` and :meth:`audited`.
+    trunk_here
+        True to run a trunk on the calling thread if it takes one core, has branches on one other
+        worker, and the request has no deadline. That saves two switches of threads.
 
     Raises
     ------
@@ -66,7 +70,7 @@ class ExitModel(Closing):
         If the parts do not fit each other.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a model is made of that many parts
         self,
         compiled: CompiledModel,
         exits: Sequence[str],
@@ -77,6 +81,7 @@ class ExitModel(Closing):
         answer: str = "first",
         limit_s: float = LIMIT_S,
         others: Sequence[Arrangement] = (),
+        trunk_here: bool = True,
     ) -> None:
         kinds = {kind.name: kind for kind in workers}
         every = dict.fromkeys((arrangement, *others))
@@ -88,12 +93,16 @@ class ExitModel(Closing):
         """Workers of trunk and branches, as asked for."""
         self.compiled = compiled
         """Compiled model, divided into trunk and branches."""
+        self._same = partial(
+            ExitModel, compiled, exits, arrangement, policy,
+            workers=workers, answer=answer, limit_s=limit_s, others=others, trunk_here=trunk_here,
+        )  # fmt: skip
         self._rule = AnswerRule(policy=policy, answer=answer)
         # The final exit answers after all others in order.
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
         self._all = AnswerRule(policy=nobody, answer="ordered", reads_all=True)
         self._forced: dict[frozenset[int], AnswerRule] = {}
-        self._pool = RunnerPool(compiled, len(exits), kinds, limit_s)
+        self._pool = RunnerPool(compiled, len(exits), kinds, limit_s, trunk_here)
         self._every = tuple(every)
         self._single = SingleAnswers(compiled.inputs, self.exits, self._pool, self._every)
         inputs = random_inputs(compiled.inputs)
@@ -288,6 +297,10 @@ class ExitModel(Closing):
             policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
             self._forced[key] = replace(self._rule, policy=policy)
         return self._single.answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
+
+    def copy(self) -> ExitModel:
+        """Make another model with this one's code and weights, for requests at the same time."""
+        return self._same()
 
     def save(self, path: str | Path) -> Path:
         """Write the artifact; :func:`layoutsel.exits.building.load` opens it.

@@ -19,6 +19,7 @@ from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.simulate import ExitSimulator
 from layoutsel.exits.stage_times import AskedExit, requests_to, stage_times, stages_run
+from layoutsel.exits.trunk_here import pays
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.compiled import CompiledModel
 from layoutsel.runtime.samples import random_inputs
@@ -156,6 +157,7 @@ def _model(
         workers=costs.workers,
         limit_s=_LIMIT_S,
         others=others,
+        trunk_here=pays(costs),
     )
 
 

@@ -61,6 +61,8 @@ class ExitRequest:
     ) -> None:
         self.lanes = lanes
         """Stages by worker."""
+        self.is_here = False
+        """True if the calling thread runs the lane of the trunk."""
         self.inputs = inputs
         """Inputs of the model."""
         self.tokens = [CancelToken() for _ in lanes.lanes] if is_watched else []
@@ -75,7 +77,8 @@ class ExitRequest:
         """Time of the answer or error by the performance counter, seconds."""
         self.timeline: list[StageRun] | None = [] if is_traced else None
         """Runs of stages."""
-        self._start_s = time.perf_counter()
+        self.start_s = time.perf_counter()
+        """Time from which :attr:`timeline` counts, by the performance counter, seconds."""
         self._limit_s, self._deadline_s = limit_s, deadline_s
         self._values: list[Tensor | None] = [inputs[place] for place in lanes.inputs]
         self._values += [None] * (lanes.tensors - len(lanes.inputs))
@@ -84,6 +87,17 @@ class ExitRequest:
         self._signals = [unset_signal() for _ in lanes.waits]
         self._turn = threading.Lock()
         self._done = unset_signal()
+        self._before_signals: Callable[[], None] | None = None
+
+    def trunk_here(self, before_signals: Callable[[], None] | None) -> None:
+        """Let the calling thread run the lane of the trunk.
+
+        Parameters
+        ----------
+        before_signals
+            Called before the trunk's first signal to another lane.
+        """
+        self.is_here, self._before_signals = True, before_signals
 
     def run(self, lane: int, functions: Sequence[StageFunction]) -> None:
         """Run a lane until its end, or until the request needs none of its other stages.
@@ -118,6 +132,9 @@ class ExitRequest:
             made = function(*[values[slot] for slot in step.reads])
             for slot, value in zip(step.writes, made, strict=True):
                 values[slot] = value
+            if step.signals and self._before_signals is not None:
+                begin_others, self._before_signals = self._before_signals, None
+                begin_others()
             for signal in step.signals:
                 give(self._signals[signal])
             for exit_ in step.exits:
@@ -170,8 +187,8 @@ class ExitRequest:
                 StageRun(
                     name=step.chain.name,
                     worker=self.lanes.lanes[lane].worker,
-                    start_us=1e6 * (start_s - self._start_s),
-                    end_us=1e6 * (end_s - self._start_s),
+                    start_us=1e6 * (start_s - self.start_s),
+                    end_us=1e6 * (end_s - self.start_s),
                     complete=complete,
                 )
             )

@@ -18,6 +18,7 @@ from layoutsel.exits.exit_chain import ExitChain
 from layoutsel.exits.lanes import lanes_of
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
+from layoutsel.exits.trunk_here import TrunkHere, runs_here
 from layoutsel.exits.verdict import AnswerRule
 from layoutsel.runtime.compiled import CompiledModel
 
@@ -40,13 +41,20 @@ class RunnerPool:
         Workers by name.
     limit_s
         Time limit of a request on a worker, seconds.
+    trunk_here
+        True to run the trunk on the calling thread where :func:`runs_here` allows it.
     """
 
     def __init__(
-        self, compiled: CompiledModel, exits: int, kinds: Mapping[str, WorkerKind], limit_s: float
+        self,
+        compiled: CompiledModel,
+        exits: int,
+        kinds: Mapping[str, WorkerKind],
+        limit_s: float,
+        trunk_here: bool,
     ) -> None:
         self._compiled, self._exits, self._kinds = compiled, exits, kinds
-        self._limit_s = limit_s
+        self._limit_s, self._trunk_here = limit_s, trunk_here
         self.from_last = False
         """True to give the last cores to the trunk's worker, and earlier ones to the others."""
         self._runners: dict[tuple[Arrangement, bool], Runner] = {}
@@ -178,7 +186,10 @@ class RunnerPool:
             self._worker(number, kind.threads, own)
             for number, (kind, own) in enumerate(zip(kinds, cores, strict=True))
         ]
-        return RunOnWorkers(lanes, workers, self._limit_s)
+        trunk = None
+        if self._trunk_here and runs_here(lanes, kinds[0]):
+            trunk = TrunkHere(lanes, self._compiled.caller(is_watched=True), cores[0])
+        return RunOnWorkers(lanes, workers, self._limit_s, trunk)
 
     def _worker(self, lane: int, threads: int, cores: tuple[int, ...]) -> TensorWorker:
         # Workers without cores of their own differ by their lane, so that they can wait for others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from functools import partial
@@ -15,6 +16,7 @@ from layoutsel.errors import Cancelled, DeadlineMissed, RunTimeout, WorkerClosed
 from layoutsel.exits.exit_chain import ExitChain, can_chain
 from layoutsel.exits.lanes import Lanes
 from layoutsel.exits.request import ExitRequest, Tensor
+from layoutsel.exits.trunk_here import TrunkHere
 from layoutsel.exits.verdict import AnswerRule
 
 
@@ -73,7 +75,7 @@ class RunHere:
 
 
 class RunOnWorkers:
-    """Runs each lane on a worker of its own.
+    """Runs each lane on a worker of its own, or that of the trunk on the calling thread.
 
     Parameters
     ----------
@@ -83,12 +85,22 @@ class RunOnWorkers:
         A worker for each lane.
     limit_s
         Time limit of a lane, seconds; that of the workers.
+    trunk
+        Runs the trunk of requests without a deadline on the calling thread; None for its worker.
     """
 
-    def __init__(self, lanes: Lanes, workers: Sequence[TensorWorker], limit_s: float) -> None:
+    def __init__(
+        self,
+        lanes: Lanes,
+        workers: Sequence[TensorWorker],
+        limit_s: float,
+        trunk: TrunkHere | None = None,
+    ) -> None:
         self.lanes = lanes
         self.failure: BaseException | None = None
-        self._workers, self._limit_s = workers, limit_s
+        self._workers, self._limit_s, self._trunk = workers, limit_s, trunk
+        # A worker that would wait for the trunk is woken once, when it need not wait.
+        self._waits = bool(lanes.lanes[1].steps[0].awaits)
         self._active: dict[ExitRequest, list[StageFuture]] = {}
 
     def begin(
@@ -104,8 +116,21 @@ class RunOnWorkers:
             is_watched=True,
             is_traced=is_traced,
         )
-        futures = self._active[request] = []
-        for number, worker in enumerate(self._workers):
+        self._active[request] = []
+        # At a deadline, the calling thread has to be free to answer with the best result so far.
+        if self._trunk is None or deadline_s < math.inf:
+            self._queue(request, range(len(self._workers)))
+        elif self._waits:
+            request.trunk_here(partial(self._queue, request, (1,)))
+        else:
+            request.trunk_here(None)
+            self._queue(request, (1,))
+        return request
+
+    def _queue(self, request: ExitRequest, lanes: Sequence[int]) -> None:
+        """Queue lanes of a request on their workers."""
+        for number in lanes:
+            worker = self._workers[number]
             work, token = partial(self._run_lane, request, number), request.tokens[number]
             try:
                 future = worker.submit(self.lanes.lanes[number].worker, work, token)
@@ -113,15 +138,21 @@ class RunOnWorkers:
                 self._lost(request, error)
                 break
             future.add_done_callback(partial(self._ended, request))
-            futures.append(future)
-        return request
+            self._active[request].append(future)
 
     def finish(self, request: ExitRequest) -> None:
         """Wait for the answer; errors of the stages become :attr:`failure`."""
         # The workers give up after the limit itself; requests in front have limits of their own.
         limit_s = 2 * self._limit_s * len(self._active)
-        request.wait(limit_s)
-        futures = self._active.pop(request)
+        try:
+            if request.is_here and self._trunk is not None:
+                self._trunk.run(request)
+            request.wait(limit_s)
+        except BaseException as error:
+            request.fail(error)  # which stops the branches
+            raise
+        finally:
+            futures = self._active.pop(request)
         if request.timeline is not None:
             wait(futures, limit_s)
         if not isinstance(request.error, DeadlineMissed):

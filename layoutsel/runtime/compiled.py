@@ -287,9 +287,9 @@ class CompiledModel:
         """
         return StageWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
 
-    def caller(self, *, threads: int = 1) -> StageCaller:
+    def caller(self, *, threads: int = 1, is_watched: bool = False) -> StageCaller:
         """Make a :class:`StageCaller`, which runs stages of this model on the calling thread."""
-        return StageCaller(self._program, threads=threads)
+        return StageCaller(self._program, threads=threads, is_watched=is_watched)
 
     def synchronise(self) -> None:
         """Wait until devices other than the host have finished their work."""

@@ -55,12 +55,14 @@ def policy_of(*thresholds: float | None, patience: int | None = None) -> Policy:
     return Policy(score="max_prob", thresholds=(*thresholds, None), patience=patience)
 
 
-def started(name: str, workers: str = "abbb", policy: Policy | None = None, **options) -> ExitModel:
+def started(
+    name: str, workers: str = "abbb", policy: Policy | None = None, kinds=WORKERS, **options
+) -> ExitModel:
     """Model whose exits are all sure by default."""
     exits = network(name).names
     policy = policy or policy_of(*[0.0] * (len(exits) - 1))
     arrangement = arranged(name, workers)
-    return ExitModel(compiled(name), exits, arrangement, policy, workers=WORKERS, **options)
+    return ExitModel(compiled(name), exits, arrangement, policy, workers=kinds, **options)
 
 
 @functools.cache

@@ -274,3 +274,17 @@ class TestBatches:
         beside = replace(plan, arrangement=Arrangement(trunk="cpu-1", branches=("cpu-1b",) * 2))
         with pytest.raises(NoBatches, match="batches run on one worker: got a plan with exits"):
             build(network(NAME), found, beside, race_s=0, batch=2, verify=False)
+
+
+@pytest.mark.skipif(len(available_cores()) == 1, reason="needs two cores")
+@pytest.mark.parametrize(("factor", "is_raced"), [(1.1, True), (1.3, False)])
+def test_branches_beside_the_trunk_race_if_they_are_nearly_as_fast_as_planned(
+    plan, factor, is_raced
+):
+    beside = next(one for one in plan.baselines if one.arrangement.is_beside)
+    us = factor * plan.latencies.mean_us
+    slower = replace(beside, latencies=replace(beside.latencies, mean_us=us))
+    others = (*(one for one in plan.baselines if not one.arrangement.is_beside), slower)
+    rivals = building._rivals(replace(plan, baselines=others))
+    assert (slower in rivals) is is_raced
+    assert any(not any(one.arrangement.branches) for one in rivals)
