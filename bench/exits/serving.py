@@ -3,8 +3,8 @@
 ``PYTHONPATH=bench python -m exits.serving net.exits.so test.npz --json bench/results/exits_serving.json``: requests arrive
 by a Poisson process at shares of the rate that the trunk alone sustains, and at shares of the rate that the exits sustain
 one by one. All contenders get the same arrivals, one after the other in each round: calls without a server on the thread
-that they arrive on, a server one by one, and a server in batches. Latencies count from the arrival, so that a late start
-is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the largest one is
+that they arrive on, a server one by one, a server in batches, and one with a copy of the network for each core, if it runs
+on one thread. Latencies count from the arrival, so that a late start is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the largest one is
 measured with a full queue, with the processor time per request.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from layoutsel.benchmarking.compare import save
 from layoutsel.device.machine import this_machine
+from layoutsel.device.threads import available_cores
 from layoutsel.exits.comparing import ALONE, CHOSEN, contenders
 from layoutsel.exits.executor import ExitModel
 from layoutsel.exits.samples import Samples, read_samples
@@ -32,11 +33,12 @@ LIMIT_S = 60.0
 
 
 class Contender(NamedTuple):
-    """An arrangement, and the largest number of requests at once; 0 for calls without a server."""
+    """An arrangement, the largest number of requests at once, 0 for calls without a server, and the copies."""
 
     name: str
     model: ExitModel
     batch: int
+    copies: int = 1
 
 
 class Full(NamedTuple):
@@ -48,9 +50,12 @@ class Full(NamedTuple):
 
 def contending(models: Mapping[str, ExitModel]) -> Iterator[Contender]:
     """Yield every arrangement without a server, one by one, and in batches if it was compiled for them."""
+    cores = len(available_cores())
     for name, model in models.items():
         yield Contender(f"{name}, calls", model, 0)
         yield Contender(name, model, 1)
+        if cores > 1 and model.compiled.threads == model.places == 1:
+            yield Contender(f"{name}, {cores} copies", model, 1, cores)
         batches = model.batches(model.arrangement) if isinstance(model, ExitModel) else None
         if batches is not None:
             yield Contender(f"{name}, batches", model, batches.most)
@@ -64,7 +69,8 @@ def full(one: Contender, samples: Samples, requests: int) -> Full:
         for number in range(requests):
             one.model(*samples.inputs[number % count])
         return _full(start_s, processor_s, requests)
-    with ExitServer(one.model, queue=max(QUEUE, 4 * one.batch), batch=one.batch) as server:
+    queue = max(QUEUE, 4 * one.batch)
+    with ExitServer(one.model, queue=queue, batch=one.batch, copies=one.copies) as server:
         start_s, processor_s = time.perf_counter(), time.process_time()
         for _ in server.stream(samples.inputs[n % count] for n in range(requests)):
             pass
@@ -90,7 +96,7 @@ def served(one: Contender, samples: Samples, gaps_s: np.ndarray) -> tuple[np.nda
             one.model(*samples.inputs[number % count])
             ends[number] = time.perf_counter()
         return 1e6 * (ends - arrivals), len(ends) / (ends[-1] - begin)
-    with ExitServer(one.model, queue=len(gaps_s), batch=one.batch) as server:
+    with ExitServer(one.model, queue=len(gaps_s), batch=one.batch, copies=one.copies) as server:
         begin = time.perf_counter() + 0.01
         arrivals = begin + np.cumsum(gaps_s)
         futures = []
@@ -140,6 +146,7 @@ def rows_of(
                     {
                         "arrangement": one.name,
                         "batch": one.batch,
+                        "copies": one.copies,
                         "utilisation": share,
                         "utilisation_of": base,
                         "arrivals_hz": rate_hz,

@@ -17,7 +17,7 @@ from layoutsel.device.entry_points import Program
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.turns import Turn
 from layoutsel.device.worker_jobs import Job, fail, resolve
-from layoutsel.device.worker_machines import Machines, WorkerSettings
+from layoutsel.device.worker_machines import Machines, WorkerSettings, own_primitives
 from layoutsel.errors import RunTimeout, WorkerClosed
 from tvm_passes.errors import LayoutselError
 
@@ -78,7 +78,8 @@ class Loop:
 
     def _work(self) -> None:
         try:
-            with Machines(self._program, self._settings) as machines:
+            with own_primitives():
+                machines = Machines(self._program, self._settings)
                 while (job := self._jobs.get()) is not None:
                     if job.future.set_running_or_notify_cancel():
                         with self.turn:

@@ -23,6 +23,23 @@ _caches = itertools.count(1)
 """Numbers of primitive caches; all other threads share cache 0."""
 
 
+@contextmanager
+def own_primitives() -> Iterator[None]:
+    """Give the calling thread primitives of its own in a block that lasts until its end.
+
+    With shared ones, one thread at a time runs a partition.
+    """
+    if not shares_openmp():
+        yield
+        return
+    cache = next(_caches)
+    function("layoutsel.onednn.use_cache")(cache)
+    try:
+        yield
+    finally:
+        function("layoutsel.onednn.drop_cache")(cache)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
     """Threads, cores and time limit of a worker."""
@@ -36,29 +53,16 @@ class WorkerSettings:
 
 
 class Machines:
-    """Virtual machines of one thread, created on use: one with cancellation, one without.
-
-    A context manager for the life of that thread.
-    """
+    """Virtual machines of one thread, created on use: one with cancellation, one without."""
 
     def __init__(self, program: Program, settings: WorkerSettings) -> None:
         self._program, self._settings = program, settings
-        self._cache = next(_caches)
         self._is_set_up = False
         self._token: CancelToken | None = None
         self._made: dict[bool, tvm_ffi.Module] = {}
         self._functions: dict[
             tuple[tuple[str, ...], bool], Callable[..., list[tvm_ffi.Tensor]]
         ] = {}
-
-    def __enter__(self) -> Machines:
-        if shares_openmp():
-            function("layoutsel.onednn.use_cache")(self._cache)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if shares_openmp():
-            function("layoutsel.onednn.drop_cache")(self._cache)
 
     def run(self, work: Callable[[Machines], Any]) -> Any:
         """Do work that runs stages, and return its result."""

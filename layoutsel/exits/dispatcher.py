@@ -11,6 +11,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from layoutsel.device.worker_machines import own_primitives
 from layoutsel.errors import ForkedError, WorkerClosed
 from layoutsel.exits.pace import Pace
 from layoutsel.exits.waiting import WaitingRequest
@@ -31,24 +32,26 @@ class Dispatcher:
 
     Parameters
     ----------
-    model
-        The network.
+    models
+        Copies of the network, each with threads of its own.
     most
         Largest number of requests at once.
     pace
         Takes the times of single requests.
     """
 
-    def __init__(self, model: ExitModel | LoadAwareModel, most: int, pace: Pace) -> None:
+    def __init__(self, models: Sequence[ExitModel | LoadAwareModel], most: int, pace: Pace) -> None:
         self._queue: Queue = SimpleQueue()
+        serving = [model for model in models for _ in range(model.places)]
+        serve = _serve if len(models) == 1 else _serve_apart
         self._threads = [
             threading.Thread(
-                target=_serve,
+                target=serve,
                 args=(self._queue, model, most, pace),
                 name=f"layoutsel-server_{number}",
                 daemon=True,
             )
-            for number in range(model.places)
+            for number, model in enumerate(serving)
         ]
         self._is_started = False
         self._process = os.getpid()
@@ -117,6 +120,12 @@ def _serve(queue: Queue, model: ExitModel | LoadAwareModel, most: int, pace: Pac
         if len(requests) == 1:
             pace.add(1e6 * (time.perf_counter() - start_s))
         del first, requests  # an idle thread keeps no request
+
+
+def _serve_apart(queue: Queue, model: ExitModel | LoadAwareModel, most: int, pace: Pace) -> None:
+    """Answer requests while other threads answer some with another copy of the network."""
+    with own_primitives():
+        _serve(queue, model, most, pace)
 
 
 def _next(queue: Queue) -> WaitingRequest | None:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -53,11 +53,15 @@ class ExitServer(Closing):
         deadline, the best result so far answers.
     batch
         Largest number of requests to answer at once; that of the network if None.
+    copies
+        Number of copies of the network that answer at the same time, each on a thread of its own.
+        They share code and weights. More than one for an :class:`ExitModel` on one worker alone.
 
     Raises
     ------
     LayoutselError
-        If the queue, the deadline or the batch is out of range.
+        If the queue, the deadline, the batch or the copies are out of range, or if the network
+        has branches on other workers, or adapts to the load, and cannot be copied.
     """
 
     def __init__(
@@ -67,16 +71,20 @@ class ExitServer(Closing):
         queue: int = QUEUE,
         deadline_ms: float | None = None,
         batch: int | None = None,
+        copies: int = 1,
     ) -> None:
         for what, count in (("queue", queue), ("batch", 1 if batch is None else batch)):
             if count < 1:
                 raise LayoutselError(
                     f"server: got a {what} of {count} requests; expected 1 or more"
                 )
+        models = _copies(model, copies)
         most = 1 if batch == 1 else min(model.prepare_batches(), batch or sys.maxsize)
+        for other in models[1:]:
+            other.prepare_batches()
         self.model = model
         """The network."""
-        self.places = queue + max(model.places, most)
+        self.places = queue + max(sum(one.places for one in models), most * copies)
         """Largest number of requests that wait or are in progress."""
         self._deadline_ms = _checked(deadline_ms)
         # A queue of places takes a tenth of the time of a semaphore.
@@ -84,8 +92,8 @@ class ExitServer(Closing):
         for _ in range(self.places):
             self._free.put(None)
         self._pace = Pace()
-        self._dispatcher = Dispatcher(model, most, self._pace)
-        self._may_run_here = most == 1 and model.places == 1
+        self._dispatcher = Dispatcher(models, most, self._pace)
+        self._may_run_here = most == copies == model.places == 1
         self._record = ServerRecord()
 
     def submit(self, request: Request, *, deadline_ms: float | None = None) -> Future[ExitAnswer]:
@@ -240,6 +248,20 @@ class ExitServer(Closing):
                 f"all {self.places} places of the server were taken until the deadline of a request"
             ) from None
         return start_s, deadline_s
+
+
+def _copies(model: ExitModel | LoadAwareModel, count: int) -> Sequence[ExitModel | LoadAwareModel]:
+    """Return a network and copies of it, as many as asked for in all."""
+    if count < 1:
+        raise LayoutselError(f"server: got {count} copies of the network; expected 1 or more")
+    if count == 1:
+        return [model]
+    if not isinstance(model, ExitModel) or model.places > 1:
+        raise LayoutselError(
+            f"server: got {count} copies of a network that has branches on other workers, or an "
+            "arrangement for each load; expected one on a single worker. Serve one copy"
+        )
+    return [model, *(model.copy() for _ in range(count - 1))]
 
 
 def _give_back(free: SimpleQueue[None], _future: Future[ExitAnswer]) -> None:

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import check, expected, images, policy_of, started
+from exit_models import check, expected, images, in_batches, policy_of, started
 from stage_gate import LIMIT_S, Gate
 
-from layoutsel.errors import DeadlineMissed, InputError, WorkerClosed
+from layoutsel.errors import DeadlineMissed, InputError, LayoutselError, WorkerClosed
 from layoutsel.exits.server import ExitServer
 
 SURE, UNSURE = 0.0, 1.0
@@ -241,3 +241,38 @@ class TestDeadlines:
             with pytest.raises(DeadlineMissed):
                 late.result(LIMIT_S)
             assert stages.count("trunk0") == 1
+
+
+class TestCopies:
+    def test_two_requests_run_at_the_same_time(self, slow):
+        """Each of two requests waits until the other one is in its trunk as well."""
+        together, is_armed = threading.Barrier(2), False
+        slow(lambda stage: together.wait(LIMIT_S) if is_armed and stage == "trunk0" else None)
+        inputs = images("chain", 10)
+        with started("chain", "aaa") as model, ExitServer(model, copies=2) as server:
+            is_armed = True
+            for x, answer in zip(inputs, server.stream(inputs), strict=True):
+                check(answer, model.exits, expected("chain", x))
+
+    @pytest.mark.parametrize("batch", [1, None])
+    def test_every_answer_is_that_of_its_request(self, batch):
+        inputs = images("chain", 12)
+        wanted = [expected("chain", x) for x in inputs]
+        medians = [float(np.median([want[e][1] for want in wanted])) for e in range(2)]
+        order = np.random.default_rng(0).integers(len(inputs), size=2_000)
+        with in_batches("chain", policy_of(*medians)) as model:
+            with ExitServer(model, batch=batch, copies=2) as server:
+                for index, found in zip(
+                    order, server.stream(inputs[n] for n in order), strict=True
+                ):
+                    check(found, model.exits, wanted[index])
+                    sure = (e for e, one in enumerate((*medians, 0)) if wanted[index][e][1] >= one)
+                    assert model.exits.index(found.exit) == next(sure)
+            check(model(inputs[0]), model.exits, wanted[0])  # the network itself stays open
+
+    def test_what_cannot_be_copied(self):
+        with started("chain", "abb") as model:
+            with pytest.raises(LayoutselError, match="got 2 copies of a network that has branches"):
+                ExitServer(model, copies=2)
+            with pytest.raises(LayoutselError, match="got 0 copies"):
+                ExitServer(model, copies=0)
