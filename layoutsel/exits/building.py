@@ -229,7 +229,7 @@ def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
 
 
 def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:
-    """Best baseline of each kind: the trunk alone, all exits in sequence, all parallel to the trunk.
+    """Best baselines: the trunk alone, all exits in sequence, and all exits parallel to the trunk.
 
     The last one only if it is predicted to be nearly as fast as planned: it may need code of its
     own for another number of threads.
