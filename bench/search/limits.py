@@ -203,8 +203,8 @@ def rows(work: Path, kind: str, data: str, link: str, load: float, count: int) -
             "staged_us": round(made.staged_us, 1),
             "measured_us": round(made.median_us, 1),
             "measured_spread_us": round(made.measured_spread_us, 1),
-            "engine_us": round(question.engine.request_us, 1),
-            "call_us": round(question.engine.call_us, 1),
+            "engine_us": round(run.question.engine.request_us, 1),
+            "call_us": round(run.question.engine.call_us, 1),
         }
 
 
