@@ -100,6 +100,7 @@ class Distributions(SavedDocument):
         """Yield the inconsistencies; later ones may follow from the first."""
         yield from below("$.topology", self.topology.faults())
         yield from below("$.statistics", self.statistics.faults(self.topology))
+        yield from below("$.engine", self.engine.faults())
         nodes = [node.id for node in self.topology.computing]
         atoms = {name: tuple(plan.held_by_stages) for name, plan in self.plans.items()}
         yield from distribution_faults(self.distributions, nodes, self.classes, atoms)

@@ -68,6 +68,7 @@ class SearchQuestion(SavedDocument):
         yield from below("$.space", self.space.faults())
         yield from below("$.topology", self.topology.faults())
         yield from below("$.statistics", self.statistics.faults(self.topology))
+        yield from below("$.engine", self.engine.faults())
 
 
 def routes_of_question(question: SearchQuestion) -> MessageRoutes:

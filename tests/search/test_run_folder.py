@@ -8,10 +8,17 @@ import pytest
 from joint_spaces import SIGNALS
 from test_search_deploying import NETWORK_OF_FOUR, PLACEMENT, question
 
+from layoutsel.cluster.engine_times import EngineTimes
 from layoutsel.cluster.statistics import Statistics
 from layoutsel.search.found import FoundNetwork
 from layoutsel.search.pictures import draw
-from layoutsel.search.run_folder import LOG, RunFolder, SearchQuestion, network_in
+from layoutsel.search.run_folder import (
+    LOG,
+    RunFolder,
+    SearchQuestion,
+    network_in,
+    routes_of_question,
+)
 from tvm_passes.errors import LayoutselError
 
 
@@ -52,6 +59,20 @@ def test_another_search_is_rejected(tmp_path, change, told):
     RunFolder.begin(tmp_path, question(), tmp_path)
     with pytest.raises(LayoutselError, match=told):
         RunFolder.begin(tmp_path, replace(question(), **change), tmp_path)
+
+
+def test_a_search_goes_on_with_the_engine_as_it_was_measured_before(tmp_path):
+    before = replace(question(), engine=EngineTimes(request_us=100.0))
+    RunFolder.begin(tmp_path, before, tmp_path)
+    run = RunFolder.begin(tmp_path, question(), tmp_path)
+    assert run.question == before
+    assert routes_of_question(run.question).engine.request_us == 100.0
+
+
+def test_an_engine_of_negative_time_is_named():
+    wrong = replace(question(), engine=EngineTimes(call_us=-1.0))
+    (fault,) = wrong.faults()
+    assert fault == ("$.engine.call_us", "-1", "0 or more")
 
 
 def test_a_folder_with_other_files_is_not_written_to(tmp_path):
