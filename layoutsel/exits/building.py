@@ -251,4 +251,8 @@ def _value_us(plan: ExitPlan, other: OtherArrangement) -> float:
 
 
 def _as_plan(plan: ExitPlan, other: OtherArrangement) -> ExitPlan:
-    return replace(plan, arrangement=other.arrangement, latencies=other.latencies)
+    # With pins, the bound is that of the arrangements that keep them; baselines need not.
+    bound_us = min(plan.bound_us, _value_us(plan, other))
+    return replace(
+        plan, arrangement=other.arrangement, latencies=other.latencies, bound_us=bound_us
+    )

@@ -12,6 +12,7 @@ import pytest
 from exit_models import expected, images, network, policy_of
 
 import layoutsel
+from layoutsel import documents
 from layoutsel.device.artifact_header import read_header
 from layoutsel.device.artifact_parts import verify
 from layoutsel.device.tensors import nbytes_of
@@ -28,6 +29,7 @@ from layoutsel.exits.building import (
     profiled,
 )
 from layoutsel.exits.costs import host_workers, priced
+from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.patterns import SurePattern
 from layoutsel.exits.planner import ExitProblem, plan_exits
@@ -288,3 +290,19 @@ def test_branches_beside_the_trunk_race_if_they_are_nearly_as_fast_as_planned(
     rivals = building._rivals(replace(plan, baselines=others))
     assert (slower in rivals) is is_raced
     assert any(not any(one.arrangement.branches) for one in rivals)
+
+
+def test_a_faster_arrangement_than_the_pins_allow_can_be_kept(found):
+    """The bound of a pinned plan may be above the value of a baseline that breaks the pins."""
+    problem = ExitProblem(
+        exits=network(NAME).names,
+        costs=found.costs,
+        policy=policy_of(0.0, 0.0),
+        patterns=PATTERNS,
+    )
+    pinned = plan_exits(problem, pins=["exit1=off", "exit2=off"])
+    faster = [one for one in pinned.baselines if one.latencies.mean_us < pinned.bound_us]
+    assert faster
+    for one in faster:
+        kept = building._as_plan(pinned, one)
+        assert ExitPlan.read(documents.to_json(kept), file="plan") == kept
