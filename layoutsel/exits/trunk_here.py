@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -71,11 +72,13 @@ class TrunkHere:
 
     def _pinned(self, request: ExitRequest) -> None:
         before = os.sched_getaffinity(0)  # 0 is the calling thread, not the process
-        os.sched_setaffinity(0, self._cores)
+        with suppress(OSError):  # this process may have lost the core since
+            os.sched_setaffinity(0, self._cores)
         try:
             with request.tokens[0].watching():
                 request.run(0, self._functions)
         except Cancelled:
             pass  # the request has ended
         finally:
-            os.sched_setaffinity(0, before)
+            with suppress(OSError):
+                os.sched_setaffinity(0, before)

@@ -267,3 +267,15 @@ def test_a_model_may_keep_its_trunk_on_a_worker(slow):
         found.clear()
         model.all(images("chain", 1)[0])
     assert threading.current_thread() not in found.values()
+
+
+def test_a_core_that_is_gone(monkeypatch):
+    with pinned(policy=policy_of(UNSURE, UNSURE)) as model:
+
+        def refused(_thread, _cores):
+            raise OSError("Invalid argument")
+
+        monkeypatch.setattr(os, "sched_setaffinity", refused)
+        x = images("chain", 1)[0]
+        check(model(x), model.exits, expected("chain", x))
+        assert not model.is_off
