@@ -1,11 +1,12 @@
 """A multi-exit network under random arrivals: one by one and in batches, against its trunk alone.
 
-``PYTHONPATH=bench python -m exits.serving net.exits.so test.npz --json bench/results/exits_serving.json``: requests arrive
-by a Poisson process at shares of the rate that the trunk alone sustains, and at shares of the rate that the exits sustain
-one by one. All contenders get the same arrivals, one after the other in each round: calls without a server on the thread
-that they arrive on, a server one by one, a server in batches, and one with a copy of the network for each core, if it runs
-on one thread. Latencies count from the arrival, so that a late start is part of them. At rates that a contender keeps up with, its throughput is that of the arrivals; the largest one is
-measured with a full queue, with the processor time per request.
+``PYTHONPATH=bench python -m exits.serving net.so test.npz --name mnist5k --json bench/results/exits_serving.json``: requests
+arrive by a Poisson process at shares of the rate that the trunk alone sustains, and at shares of the rate that the exits
+sustain one by one. All contenders get the same arrivals, one after the other in each round: calls without a server on the
+thread that they arrive on, a server one by one, a server in batches, and one with a copy of the network for each core, if
+it is planned for one thread (``plan --threads 1``). Latencies count from the arrival, so that a late start is part of them.
+At rates that a contender keeps up with, its throughput is that of the arrivals; the largest one is measured with a full
+queue, with the processor time per request. The file keeps its rows of networks with other names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layoutsel import documents
 from layoutsel.benchmarking.compare import save
 from layoutsel.device.machine import this_machine
 from layoutsel.device.threads import available_cores
@@ -54,7 +56,7 @@ def contending(models: Mapping[str, ExitModel]) -> Iterator[Contender]:
     for name, model in models.items():
         yield Contender(f"{name}, calls", model, 0)
         yield Contender(name, model, 1)
-        if cores > 1 and model.compiled.threads == model.places == 1:
+        if cores > 1 and model.compiled.threads == model.places == 1:  # one core each
             yield Contender(f"{name}, {cores} copies", model, 1, cores)
         batches = model.batches(model.arrangement) if isinstance(model, ExitModel) else None
         if batches is not None:
@@ -167,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifact", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--name", required=True, help="name of the network in the file")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True)
@@ -182,7 +185,10 @@ def main() -> None:
             f"{row['throughput_hz']:9.1f}/s of {row['full_hz']:9.1f}/s, processor {row['full_processor_us']:7.1f} µs   "
             f"p50 {row['p50_us']:9.1f} µs   p99 {row['p99_us']:9.1f} µs"
         )
-    save(asked.json, [{**row, "machine": this_machine().fingerprint} for row in rows])
+    before = documents.load_json(asked.json)["rows"] if asked.json.exists() else []
+    kept = [row for row in before if row.get("name", asked.name) != asked.name]
+    about = {"name": asked.name, "machine": this_machine().fingerprint}
+    save(asked.json, [*kept, *({**about, **row} for row in rows)])
 
 
 if __name__ == "__main__":
