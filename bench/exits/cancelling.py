@@ -5,7 +5,8 @@ networks of :mod:`exits.deep_networks` or of folders of ``layoutsel exits train`
 trunk's. One early exit is always sure, and its answer stops the trunk. Each request is traced. The worker is free at the
 end of the sub-graph that the answer interrupts. The longest sub-graph is that of the plan, by times that were measured
 without other work, and slowed down by the branch beside it. Requests whose trunk ended before the branch stop nothing, and
-do not count. ONNX Runtime is stopped for comparison: ``RunOptions.terminate`` is set while another thread runs all exits.
+do not count. Two engines on one thread are stopped in the middle of all exits for comparison: ONNX Runtime by
+``RunOptions.terminate``, OpenVINO by ``InferRequest.cancel``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 from onnx import ModelProto
 
 from exits.deep_networks import DEEP, made
@@ -94,10 +96,11 @@ def rows_of(name: str, requests: int) -> Iterator[dict[str, Any]]:
                     "load": load,
                     **stopped(times, longest_us(found.costs, exit_)),
                 }
-    for load, processes in LOADS.items():
-        with generating(processes, limit_s=3600.0):
-            times = list(terminated_us(source, requests))
-        yield {"network": name, "engine": "onnxruntime", "load": load, **stopped(times, None)}
+    for engine, stops in (("onnxruntime", terminated_us), ("openvino", cancelled_us)):
+        for load, processes in LOADS.items():
+            with generating(processes, limit_s=3600.0):
+                times = list(stops(source, requests))
+            yield {"network": name, "engine": engine, "load": load, **stopped(times, None)}
 
 
 def policy_of(early: int, exit_: int) -> Policy:
@@ -155,6 +158,31 @@ def terminated_us(source: ModelProto, requests: int) -> Iterator[float | None]:
         run.terminate = True
         thread.join(60.0)
         yield 1e6 * (ended_s[0] - asked_s) if ended_s else None
+
+
+def cancelled_us(source: ModelProto, requests: int) -> Iterator[float | None]:
+    """Times from the request to stop until OpenVINO's run on one thread has ended."""
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    model = core.compile_model(core.read_model(source.SerializeToString()), "CPU", settings)
+    run = model.create_infer_request()
+    (given,) = model.inputs
+    feed = {0: np.zeros(tuple(given.shape), np.float32)}
+    start_s = time.perf_counter()
+    for _ in range(5):
+        run.infer(feed)
+    pause_s = (time.perf_counter() - start_s) / 15
+    for _ in range(requests):
+        run.start_async(feed)
+        time.sleep(pause_s)
+        asked_s = time.perf_counter()
+        run.cancel()
+        try:
+            run.wait()
+        except RuntimeError:  # it was stopped
+            yield 1e6 * (time.perf_counter() - asked_s)
+        else:
+            yield None
 
 
 def line(row: Mapping[str, Any]) -> str:
