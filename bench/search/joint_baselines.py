@@ -127,9 +127,10 @@ def _summary(scenario: str, rows: Sequence[Row]) -> None:
     adjusted = holm({name: gain.p for name, gain in gains.items()})
     print(f"{scenario}, {OURS}: median {np.median(by_name[OURS]):.4f}")
     for name, gain in gains.items():
-        share = gain.mean / np.mean(by_name[name])
+        theirs = np.mean(by_name[name])
+        share = f"{100 * gain.mean / theirs:+.1f} %" if theirs else f"{gain.mean:+.4f}"
         print(
-            f"{name}: median {np.median(by_name[name]):.4f}, ours {100 * share:+.1f} % "
+            f"{name}: median {np.median(by_name[name]):.4f}, ours {share} "
             f"[{gain.low:+.4f}, {gain.high:+.4f}], p {gain.p:.4f}, Holm {adjusted[name]:.4f}"
         )
 
