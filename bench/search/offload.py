@@ -11,6 +11,7 @@ interrupted search from its folder.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -35,11 +36,14 @@ from layoutsel.search.offload.pricing import OffloadPrices
 from layoutsel.search.offload.projection import project
 from layoutsel.search.offload.search import (
     CHECKPOINT,
+    TEACHER,
     OffloadFound,
     OffloadSearch,
     search,
     sliced,
     supernet_task,
+    teacher_in,
+    train_teacher,
 )
 from layoutsel.search.offload.settings import (
     SELECTORS,
@@ -49,7 +53,7 @@ from layoutsel.search.offload.settings import (
     RetrainTask,
 )
 from layoutsel.search.offload.slicing import OffloadChoice
-from layoutsel.search.offload.spaces import handmade, offload_space
+from layoutsel.search.offload.spaces import handmade, handmade_choice, offload_space
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.offload.times import FIRST, SECOND
 from layoutsel.search.offload.training import Training
@@ -132,13 +136,17 @@ def budget(recipe: OffloadRecipe) -> OffloadRecipe:
     return replace(recipe, retrain_epochs=passes)
 
 
-def trained(question: OffloadSearch, choice: OffloadChoice, **changes: Any) -> RetrainedNetwork:
-    """Train one network."""
+def trained(
+    question: OffloadSearch, choice: OffloadChoice, folder: Path, name: str, **changes: Any
+) -> RetrainedNetwork:
+    """Train one network as the search in a folder trains those that it finds, and keep it there."""
     task = RetrainTask(
         space=question.space,
         choice=choice,
         checkpoint=None,
+        teacher=teacher_in(folder, question),
         recipe=question.recipe,
+        result=str(folder / f"{name}.pt"),
         seed=question.seed,
         threads=question.threads,
     )
@@ -146,15 +154,14 @@ def trained(question: OffloadSearch, choice: OffloadChoice, **changes: Any) -> R
         return training.network(replace(task, **changes), lambda _report: None)
 
 
-def whole_choice(space: Space, architecture: Any) -> OffloadChoice:
-    """A network that sends all channels after its stem."""
-    graph = parts_of(space, architecture)
-    devices = {part.name: FIRST if part.name == "stem" else SECOND for part in graph.parts}
-    return OffloadChoice(architecture=architecture, devices=devices, kept={})
+def handmade_rows(question: OffloadSearch, folder: Path) -> Iterator[Row]:
+    """The hand-made network in its placements, and with inputs of one byte a point.
 
-
-def handmade_rows(question: OffloadSearch) -> Iterator[Row]:
-    """The hand-made network in its placements, and with inputs of one byte a point."""
+    It learns the answers of the search's teacher as well, a network of its own kind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with Training(question.threads, question.limit_s) as training:
+        train_teacher(question, training, folder)
     space, prices = question.space, question.prices
     architecture = handmade(space)
     data = load(space.data, question.seed)
@@ -162,13 +169,21 @@ def handmade_rows(question: OffloadSearch) -> Iterator[Row]:
         *placements_of(space, architecture, prices),
         compressed_input(space, architecture, prices, data.tune),
     ]
-    choice, recipe = whole_choice(space, architecture), budget(question.recipe)
+    recipe = budget(question.recipe)
+    rounding = None if is_levelled(data.train.inputs) else INPUT_LEVELS
     found = {
-        levels: trained(question, choice, recipe=recipe, input_levels=levels)
-        for levels in (None, INPUT_LEVELS)
+        levels: trained(
+            question,
+            handmade_choice(space),
+            folder,
+            f"handmade-{levels}",
+            recipe=recipe,
+            input_levels=levels,
+        )
+        for levels in (None, rounding)
     }
     for one in placed:
-        levels = INPUT_LEVELS if one.name == "compressed input" else None
+        levels = rounding if one.name == "compressed input" else None
         yield {
             "method": f"hand-made, {one.name}",
             "seed": question.seed,
@@ -180,6 +195,13 @@ def handmade_rows(question: OffloadSearch) -> Iterator[Row]:
         }
 
 
+def is_levelled(inputs: np.ndarray) -> bool:
+    """True if inputs have the values of bytes already, as images have."""
+    low, high = inputs.min(), inputs.max()
+    scaled = (inputs - low) / (high - low) * (INPUT_LEVELS - 1)
+    return bool(np.abs(scaled - np.round(scaled)).max() < 1e-3)
+
+
 def channel_rows(question: OffloadSearch, chosen: OffloadFound, folder: Path) -> Iterator[Row]:
     """The chosen network with as many random channels, and with those of the largest weights."""
     choice, state = chosen.projected.choice, str(folder / CHECKPOINT)
@@ -188,9 +210,13 @@ def channel_rows(question: OffloadSearch, chosen: OffloadFound, folder: Path) ->
         "random channels": trained(
             question,
             with_random_channels(choice, question.space, question.seed),
+            folder,
+            "random-channels",
             checkpoint=state,
         ),
-        "channels by magnitude": trained(question, choice, checkpoint=state, by_magnitude=True),
+        "channels by magnitude": trained(
+            question, choice, folder, "magnitudes", checkpoint=state, by_magnitude=True
+        ),
     }
     for name, made in variants.items():
         network = sliced(question.space, made.choice)
@@ -213,7 +239,6 @@ def sequential_rows(question: OffloadSearch, chosen: OffloadFound, folder: Path)
         recipe=replace(question.recipe, time_weights=(0.0,)),
         precisions=("float32",),
     )
-    folder.mkdir(parents=True, exist_ok=True)
     shape = SupernetShape.of(question.space)
     times = question.prices.times(shape)
     task = supernet_task(asked, times, folder)
@@ -226,7 +251,14 @@ def sequential_rows(question: OffloadSearch, chosen: OffloadFound, folder: Path)
     if not options:
         return
     best = min(options, key=lambda one: question.prices.predict(sliced(question.space, one)).us)
-    made = trained(question, best, checkpoint=str(folder / CHECKPOINT), by_magnitude=True)
+    made = trained(
+        question,
+        best,
+        folder,
+        "magnitudes",
+        checkpoint=str(folder / CHECKPOINT),
+        by_magnitude=True,
+    )
     predicted = question.prices.predict(sliced(question.space, made.choice))
     yield {
         "method": "architecture, then split, then channels",
@@ -293,7 +325,7 @@ def seed_rows(
     question: OffloadSearch, work: Path, parts: set[str], share: float | None
 ) -> Iterator[Row]:
     """All rows of a seed."""
-    hand = list(handmade_rows(question))
+    hand = list(handmade_rows(question, work / "search"))
     yield from hand
     if share is not None:
         best = min(row["us"] for row in hand if row["method"] == "hand-made, best split")
@@ -313,14 +345,22 @@ def seed_rows(
     if "limits" in parts:
         yield from limit_rows(question, chosen, work / "search")
     if "sequential" in parts:
-        yield from sequential_rows(question, chosen, work / "sequential")
+        yield from sequential_rows(question, chosen, beside(work / "sequential", work / "search"))
     if "frozen" in parts:
         for kind in SELECTORS:
-            name = f"frozen {kind}"
-            yield from searched(name, replace(question, frozen=(kind,)), work / kind)[0]
+            folder = beside(work / kind, work / "search")
+            yield from searched(f"frozen {kind}", replace(question, frozen=(kind,)), folder)[0]
         recipe = replace(question.recipe, time_weights=(0.0,))
-        free = replace(question, recipe=recipe)
-        yield from searched("no weight of the time", free, work / "free")[0]
+        free, folder = replace(question, recipe=recipe), beside(work / "free", work / "search")
+        yield from searched("no weight of the time", free, folder)[0]
+
+
+def beside(folder: Path, taught: Path) -> Path:
+    """Make a folder for a search with the teacher of another one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (taught / TEACHER).exists() and not (folder / TEACHER).exists():
+        shutil.copy(taught / TEACHER, folder / TEACHER)
+    return folder
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from layoutsel.exits.training.data import DataParts, LabelledSamples
+from layoutsel.exits.training.data import DataParts, LabelledSamples, load
 from layoutsel.search.offload.bilevel import BilevelTraining
+from layoutsel.search.offload.distilling import Teacher
 from layoutsel.search.offload.expected_time import expected
 from layoutsel.search.offload.selectors import (
     Choices,
@@ -15,10 +16,11 @@ from layoutsel.search.offload.selectors import (
     hard_concrete,
     open_probability,
 )
-from layoutsel.search.offload.session import logits_of
+from layoutsel.search.offload.session import logits_of, train_module
 from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
 from layoutsel.search.offload.sliced_module import SlicedModule
 from layoutsel.search.offload.slicing import slice_network
+from layoutsel.search.offload.spaces import handmade_choice
 from layoutsel.search.offload.supernet import Supernet
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.parts import parts_of
@@ -276,3 +278,55 @@ def exported(case):
     module.train()
     module(x)
     return module.network, module.folded(), module.steps(), x.numpy(), logits_of(module, x).numpy()
+
+
+def agreement_with_a_teacher(_argument):
+    """Share of signals that a network classifies as its teacher, without and with its answers.
+
+    Labels are random numbers.
+    """
+    space = small_space((1, 1), ("conv3",), channels=8)
+    recipe = OffloadRecipe(retrain_epochs=8, teacher_weight=1.0)
+    choice = handmade_choice(space)
+    data = load(space.data, 0)
+    x, labels = torch.from_numpy(data.train.inputs), torch.from_numpy(data.train.labels)
+
+    def made():
+        return SlicedModule(slice_network(parts_of(space, choice.architecture), choice))
+
+    network = made()
+    for _ in train_module(network, x, labels, recipe):
+        pass
+    teacher = Teacher(network=network, weight=1.0, temperature=4.0)
+    wanted = logits_of(network, x).argmax(1)
+    noise = labels[torch.randperm(len(labels))]
+    shares = []
+    for one in (None, teacher):
+        pupil = made()
+        for _ in train_module(pupil, x, noise, recipe, one):
+            pass
+        shares.append(float((logits_of(pupil, x).argmax(1) == wanted).double().mean()))
+    return shares
+
+
+def distillation_losses(_argument):
+    """Losses of random logits, and the gradient at a high temperature."""
+    logits, other = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    labels = torch.arange(6) % 5
+
+    def loss(weight, logits, temperature=4.0):
+        teacher = Teacher(network=torch.nn.Identity(), weight=weight, temperature=temperature)
+        return teacher.loss(logits, labels, teacher.answers(other))
+
+    hot = logits.clone().requires_grad_()
+    loss(1.0, hot, temperature=1000.0).backward()
+    difference = logits - logits.mean(1, keepdim=True) - other + other.mean(1, keepdim=True)
+    return {
+        "labels alone": float(loss(0.0, logits)),
+        "cross entropy": float(torch.nn.functional.cross_entropy(logits, labels)),
+        "equal logits": float(loss(1.0, other)),
+        "answers alone": float(loss(1.0, logits)),
+        "half": float(loss(0.5, logits)),
+        "gradient": hot.grad.numpy(),
+        "of squares": (difference / (6 * 5)).numpy(),
+    }

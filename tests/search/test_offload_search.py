@@ -26,7 +26,8 @@ from layoutsel.search.offload.search import (
     unbiased,
 )
 from layoutsel.search.offload.settings import OffloadLimits, OffloadRecipe, SupernetTask
-from layoutsel.search.offload.spaces import OFFLOAD_SPACES, handmade, offload_space
+from layoutsel.search.offload.slicing import slice_network
+from layoutsel.search.offload.spaces import OFFLOAD_SPACES, handmade, handmade_choice, offload_space
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.parts import parts_of, signatures_of
 from layoutsel.search.prices import ClassPrices, PriceTable
@@ -74,8 +75,9 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
         ("search", 2),
         ("sweep 2", 1),
     ]
-    assert all(one.phase == "retrain" for one in reports[5:])
     assert 1 <= len(found) <= 2
+    later = [one.phase for one in reports[5:]]
+    assert later == ["teacher"] * 3 + ["retrain"] * 3 * len(found)
     for one in found:
         assert one.projected.score == pytest.approx(one.projected.bound, abs=1e-3)
         assert sum(one.predicted.bytes.values()) <= 400
@@ -94,6 +96,40 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
     other = replace(question, seed=1)
     with pytest.raises(TrainingFailed, match="state of a search with other settings"):
         list(search(other, tmp_path))
+
+
+@needs_torch
+def test_answers_of_a_teacher_are_learned(checked):
+    """With the weight 1, labels have no effect: random ones end near the teacher's answers."""
+    alone, taught = checked("agreement_with_a_teacher")
+    assert alone < 0.3
+    assert taught > 0.5
+
+
+@needs_torch
+def test_labels_and_answers_are_weighed(checked):
+    found = checked("distillation_losses")
+    assert found["labels alone"] == pytest.approx(found["cross entropy"])
+    assert found["equal logits"] == pytest.approx(0.0, abs=1e-6)
+    assert found["half"] == pytest.approx((found["cross entropy"] + found["answers alone"]) / 2)
+    # At a high temperature gradients are those of squared differences of centred logits.
+    assert found["gradient"] == pytest.approx(found["of squares"], rel=2e-2)
+
+
+@needs_torch
+def test_labels_alone_need_no_teacher(tmp_path):
+    space = small_space((1,), ("skip", "conv3"))
+    recipe = replace(QUICK, teacher_weight=0.0, retrain_epochs=1, time_weights=(0.1,))
+    reports = []
+    found = list(
+        search(
+            OffloadSearch(space=space, prices=by_work(space), recipe=recipe),
+            tmp_path,
+            reports.append,
+        )
+    )
+    assert len(found) == 1
+    assert {one.phase for one in reports} == {"warm", "search", "retrain"}
 
 
 @needs_torch
@@ -168,6 +204,8 @@ def test_missing_pytorch_is_named(tmp_path, monkeypatch):
         ({"time_weights": ()}, "weights of the time: expected one or more"),
         ({"time_weights": (0.1, -1.0)}, "each 0 or more"),
         ({"retrain_epochs": 0}, "retrain_epochs 0: expected 1 or more"),
+        ({"teacher_weight": 1.5}, r"teacher_weight 1\.5: expected 0 to 1"),
+        ({"teacher_temperature": 0.0}, r"teacher_temperature 0\.0: expected more than 0"),
     ],
 )
 def test_bad_settings_are_rejected(changes, told):
@@ -206,6 +244,15 @@ def test_spaces_have_a_handmade_network(data):
     graph = parts_of(space, handmade(space))
     assert {part.signature.operation for part in graph.parts} <= {"conv3", "sum", "head"}
     assert sum(part.signature.operation == "conv3" for part in graph.parts) >= 2 * len(space.cells)
+
+
+def test_a_handmade_network_without_its_operation_has_the_largest_one():
+    space = small_space((2,), ("max3", "conv1", "separable5"))
+    ((between, over, last),) = handmade(space).operations
+    assert (between, over, last) == ("separable5",) * 3
+    network = slice_network(parts_of(space, handmade(space)), handmade_choice(space))
+    assert network.sent == {"stem": tuple(range(6))}
+    assert network.precision == "float32"
 
 
 def test_the_best_split_is_the_best_placement():

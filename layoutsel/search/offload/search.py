@@ -28,6 +28,7 @@ from layoutsel.search.offload.settings import (
     SupernetTask,
 )
 from layoutsel.search.offload.slicing import OffloadChoice, SlicedNetwork, slice_network
+from layoutsel.search.offload.spaces import handmade_choice
 from layoutsel.search.offload.supernet_shape import SupernetShape
 from layoutsel.search.offload.times import OffloadTimes
 from layoutsel.search.offload.training import TIME_LIMIT_S, OnReport, Training
@@ -37,6 +38,8 @@ from layoutsel.search.space import Space
 
 CHECKPOINT = "supernet.pt"
 """File of the supernet's state."""
+TEACHER = "teacher.pt"
+"""File of the network whose answers the found networks learn."""
 _LEAST_STEP = 1e-3
 """Least step by which a limit is tightened, relative to it; it bounds the number of steps."""
 
@@ -118,6 +121,7 @@ def search(
             with contextlib.suppress(NoNetwork):
                 found = fitting(question, shape, times, state)
                 choices.setdefault(documents.as_text(found.choice), found)
+        train_teacher(question, training, folder, on_report)
         for projected in choices.values() or [certain]:
             yield retrained(question, projected, training, folder, on_report)
 
@@ -188,6 +192,7 @@ def retrained(
         space=question.space,
         choice=projected.choice,
         checkpoint=str(folder / CHECKPOINT),
+        teacher=teacher_in(folder, question),
         recipe=question.recipe,
         result=str(folder / file),
         seed=question.seed,
@@ -201,6 +206,33 @@ def retrained(
         accuracies=trained.accuracies,
         models=write_parts(network, trained.weights, trained.steps),
     )
+
+
+def train_teacher(
+    question: OffloadSearch,
+    training: Training,
+    folder: Path,
+    on_report: OnReport = lambda _report: None,
+) -> None:
+    """Train the network whose answers the found networks learn, unless they learn labels alone."""
+    file = teacher_in(folder, question)
+    if file is not None:
+        task = RetrainTask(
+            space=question.space,
+            choice=handmade_choice(question.space),
+            checkpoint=None,
+            recipe=question.recipe,
+            result=file,
+            phase="teacher",
+            seed=question.seed,
+            threads=question.threads,
+        )
+        training.network(task, on_report)
+
+
+def teacher_in(folder: Path, question: OffloadSearch) -> str | None:
+    """File of the teacher of a search; None if there is none."""
+    return str(folder / TEACHER) if question.recipe.teacher_weight else None
 
 
 def sliced(space: Space, choice: OffloadChoice) -> SlicedNetwork:

@@ -16,6 +16,7 @@ from layoutsel import documents
 from layoutsel.exits.training.data import load
 from layoutsel.exits.training.recipe import shifted
 from layoutsel.search.offload.bilevel import BilevelTraining, read_state, save_state, shift_of
+from layoutsel.search.offload.distilling import Teacher
 from layoutsel.search.offload.magnitudes import largest_channels
 from layoutsel.search.offload.settings import (
     OffloadRecipe,
@@ -65,7 +66,10 @@ def _retrain(task: RetrainTask) -> Iterator[Message]:
     }
     labels = {name: torch.from_numpy(getattr(data, name).labels) for name in inputs}
     reports = []
-    for report in train_module(module, inputs["train"], labels["train"], task.recipe):
+    training = train_module(
+        module, inputs["train"], labels["train"], task.recipe, _teacher_of(task), phase=task.phase
+    )
+    for report in training:
         reports.append(asdict(report))
         yield report
     made = RetrainedNetwork(
@@ -78,7 +82,7 @@ def _retrain(task: RetrainTask) -> Iterator[Message]:
         },
     )
     if task.result is not None:
-        _keep(made, reports, task.result)
+        _keep(made, module, reports, task.result)
     yield made
 
 
@@ -97,11 +101,29 @@ def _module_of(task: RetrainTask) -> tuple[SlicedModule, OffloadChoice]:
     return module, choice
 
 
-def _keep(made: RetrainedNetwork, reports: list[dict[str, Any]], file: str) -> None:
+def _teacher_of(task: RetrainTask) -> Teacher | None:
+    """Read the teacher of a task."""
+    if task.teacher is None:
+        return None
+    saved = read_state(task.teacher)
+    choice = _choice_in(saved, task.teacher)
+    module = SlicedModule(slice_network(parts_of(task.space, choice.architecture), choice))
+    module.load_state_dict(saved["module"])
+    return Teacher(
+        network=module,
+        weight=task.recipe.teacher_weight,
+        temperature=task.recipe.teacher_temperature,
+    )
+
+
+def _keep(
+    made: RetrainedNetwork, module: SlicedModule, reports: list[dict[str, Any]], file: str
+) -> None:
     """Save a trained network."""
     weights = {name: [torch.tensor(one) for one in ones] for name, ones in made.weights.items()}
     state = {
         "choice": documents.as_text(made.choice),
+        "module": module.state_dict(),
         "weights": weights,
         "steps": dict(made.steps),
         "accuracies": dict(made.accuracies),
@@ -118,15 +140,25 @@ def _kept(file: str) -> Iterator[Message]:
         name: tuple(one.numpy() for one in tensors) for name, tensors in saved["weights"].items()
     }
     yield RetrainedNetwork(
-        choice=OffloadChoice.read(documents.parse_json(saved["choice"], file), file=file),
+        choice=_choice_in(saved, file),
         weights=weights,
         steps=saved["steps"],
         accuracies=saved["accuracies"],
     )
 
 
+def _choice_in(saved: dict[str, Any], file: str) -> OffloadChoice:
+    return OffloadChoice.read(documents.parse_json(saved["choice"], file), file=file)
+
+
 def train_module(
-    module: SlicedModule, inputs: Tensor, labels: Tensor, recipe: OffloadRecipe
+    module: SlicedModule,
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: OffloadRecipe,
+    teacher: Teacher | None = None,
+    *,
+    phase: str = "retrain",
 ) -> Iterator[SearchReport]:
     """Train a network in place, and report each pass."""
     steps = recipe.retrain_epochs * -(-len(inputs) // recipe.batch)
@@ -140,14 +172,18 @@ def train_module(
         module.train()
         for chosen in torch.randperm(len(inputs)).split(recipe.batch):
             moved = shifted(inputs[chosen], shift_of(inputs))
-            loss = functional.cross_entropy(module(moved), labels[chosen])
+            logits = module(moved)
+            if teacher is None:
+                loss = functional.cross_entropy(logits, labels[chosen])
+            else:
+                loss = teacher.loss(logits, labels[chosen], teacher.answers(moved))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
         yield SearchReport(
-            phase="retrain",
+            phase=phase,
             epoch=epoch,
             epochs=recipe.retrain_epochs,
             loss=total / len(inputs),

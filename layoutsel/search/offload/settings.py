@@ -31,7 +31,12 @@ class OffloadRecipe:
     time_weights: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
     """Weights of the logarithm of the expected time against the loss; ascending."""
     retrain_epochs: int = 20
-    """Number of passes with each network that was found."""
+    """Number of passes with each network that was found, and with their teacher."""
+    teacher_weight: float = 0.7
+    """Weight of the teacher's answers in the loss of each found network, and one minus that of the
+    labels; 0 for none. The teacher is the hand-made network on one device (arXiv 1503.02531)."""
+    teacher_temperature: float = 4.0
+    """Divisor of both networks' logits before the teacher's answers are compared."""
     rate: float = 5e-3
     """Largest learning rate of weights."""
     weight_decay: float = 0.02
@@ -48,6 +53,12 @@ class OffloadRecipe:
     def __post_init__(self) -> None:
         if not self.time_weights or min(self.time_weights) < 0:
             raise LayoutselError("weights of the time: expected one or more, each 0 or more")
+        if not 0 <= self.teacher_weight <= 1:
+            raise LayoutselError(f"teacher_weight {self.teacher_weight}: expected 0 to 1")
+        if self.teacher_temperature <= 0:
+            raise LayoutselError(
+                f"teacher_temperature {self.teacher_temperature}: expected more than 0"
+            )
         for name in ("warm_epochs", "search_epochs", "sweep_epochs", "retrain_epochs"):
             if getattr(self, name) < 1:
                 raise LayoutselError(f"{name} {getattr(self, name)}: expected 1 or more")
@@ -113,6 +124,8 @@ class RetrainTask:
     """Network, placement and sent channels."""
     checkpoint: str | None
     """State of the supernet whose weights are inherited; None to begin with random ones."""
+    teacher: str | None = None
+    """File of a trained network of the space whose answers are learned; None for labels alone."""
     recipe: OffloadRecipe
     """Settings."""
     seed: int = 0
@@ -123,6 +136,8 @@ class RetrainTask:
     """File of the trained network; if it exists, nothing is trained. None to keep none."""
     by_magnitude: bool = False
     """True to send as many channels as the choice, those with the largest weights in the state."""
+    phase: str = "retrain"
+    """Name of the training in its reports."""
     input_levels: int | None = None
     """Number of values to which inputs are rounded, as if compressed; None for no rounding."""
 
@@ -132,7 +147,7 @@ class SearchReport:
     """One pass over the training data."""
 
     phase: str
-    """``warm``, ``search``, ``sweep`` with its weight, or ``retrain``."""
+    """``warm``, ``search``, ``sweep`` with its weight, ``teacher`` or ``retrain``."""
     epoch: int
     """Number of passes of this phase so far."""
     epochs: int

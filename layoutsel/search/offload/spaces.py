@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from layoutsel.exits.training.data import source_of
+from layoutsel.search.offload.slicing import OffloadChoice
 from layoutsel.search.offload.supernet_shape import SupernetShape
-from layoutsel.search.operations import NONE, SKIP
+from layoutsel.search.offload.times import FIRST, SECOND
+from layoutsel.search.operations import NONE, OPERATIONS, SKIP, OperationShape
+from layoutsel.search.parts import parts_of
 from layoutsel.search.space import Architecture, Cell, Space
 from tvm_passes.errors import LayoutselError
 
@@ -53,14 +56,15 @@ def offload_space(data: str) -> Space:
 def handmade(space: Space) -> Architecture:
     """Network of convolutions with shortcuts: ``conv3`` between neighbours, else ``skip``.
 
-    Pairs to which one of them is not offered have the first of ``none`` and the other operations.
+    Pairs without ``skip`` have ``none``. Where nothing of this is offered, the operation with the
+    most weights stands in.
     """
     shape = SupernetShape.of(space)
     return Architecture(
         channels=shape.channels,
         operations=tuple(
             tuple(
-                _preferred(names, ("conv3",) if j == i + 1 else (SKIP, NONE))
+                _preferred(names, ("conv3",) if j == i + 1 else (SKIP, NONE), cell.geometry((i, j)))
                 for (i, j), names in zip(cell.pairs, cell.names_offered, strict=True)
             )
             for cell in shape.cells
@@ -68,5 +72,14 @@ def handmade(space: Space) -> Architecture:
     )
 
 
-def _preferred(offered: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    return next((name for name in wanted if name in offered), offered[0])
+def handmade_choice(space: Space) -> OffloadChoice:
+    """Hand-made network that sends every channel after its stem, unrounded."""
+    architecture = handmade(space)
+    names = [part.name for part in parts_of(space, architecture).parts]
+    devices = {name: FIRST if name == names[0] else SECOND for name in names}
+    return OffloadChoice(architecture=architecture, devices=devices, kept={})
+
+
+def _preferred(offered: tuple[str, ...], wanted: tuple[str, ...], geometry: OperationShape) -> str:
+    largest = max(offered, key=lambda name: OPERATIONS[name].weights(geometry))
+    return next((name for name in wanted if name in offered), largest)
