@@ -11,6 +11,7 @@ from layoutsel.search.offload.distilling import Teacher
 from layoutsel.search.offload.expected_time import expected
 from layoutsel.search.offload.selectors import (
     Choices,
+    Selectors,
     binary_concrete,
     gumbel_softmax,
     hard_concrete,
@@ -161,6 +162,21 @@ def a_step_moves_all_selectors(frozen):
     }
     after = training.supernet.parameters()
     return moved, max(float((a - b).abs().max()) for a, b in zip(after, weights, strict=True))
+
+
+def bounds_of_selectors(_argument):
+    """Least and greatest probability of an open gate, and of the first device."""
+    selectors = Selectors(SupernetShape.of(small_space((1,))))
+    found = []
+    for value in (-100.0, 100.0):
+        with torch.no_grad():
+            for one in selectors.parameters():
+                one.fill_(value)
+        selectors.limit()
+        chosen = selectors.probabilities()
+        found.append((float(chosen.channels["stem"][0].detach()), float(chosen.resources[0][0, 0])))
+    (shut, least), (open_, most) = found
+    return shut, open_, (least, most)
 
 
 def ascent_to_a_limit(kind):

@@ -62,11 +62,20 @@ def test_multipliers_rise_until_a_limit_is_kept(checked, kind, own):
     assert min(values) < 1
     assert values[-1] < 1.1
     assert all(ones[1 - own] == 0 for _, ones in seen)
-    # The multiplier rises exactly while the limit is exceeded, and never below 0.
+    # The multiplier rises exactly while the limit is exceeded, by at most 0.02, and never below 0.
     before = 0.0
     for value, ones in seen:
-        assert ones[own] == pytest.approx(max(0.0, before + 0.05 * math.log(value)), abs=1e-5)
+        rise = 0.2 * min(math.log(value), 0.1)
+        assert ones[own] == pytest.approx(max(0.0, before + rise), abs=1e-5)
         before = ones[own]
+
+
+def test_gates_are_bounded_alike_at_both_ends(checked):
+    """A tensor with all gates shut is expected to send a fifth of a channel of twelve."""
+    shut, open_, others = checked("bounds_of_selectors")
+    assert shut == pytest.approx(1 - open_, rel=1e-4)
+    assert 12 * shut < 0.25
+    assert others == pytest.approx((1 / (1 + math.exp(4)), 1 / (1 + math.exp(-4))))
 
 
 def test_an_interrupted_training_goes_on(checked, tmp_path):

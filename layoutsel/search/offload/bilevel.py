@@ -29,6 +29,9 @@ from tvm_passes.errors import LayoutselError
 
 IMAGE_SHIFT = (2, 2)
 """Most points by which images of training data are moved along each axis."""
+MOST_EXCESS = 0.1
+"""Excess over a limit from which its multiplier rises no faster. The way to a limit far below the
+first values would else raise it beyond need, and the limit would not be used up afterwards."""
 _STIFFNESS = 5.0
 """Weight of squared excesses over limits."""
 _LATER_RATE = 0.5
@@ -131,7 +134,7 @@ class BilevelTraining:
         _step(self.selector_optimizer, total)
         self.selectors.limit()
         with torch.no_grad():
-            self.multipliers += self.recipe.dual_rate * excess.detach()
+            self.multipliers += self.recipe.dual_rate * excess.detach().clamp(max=MOST_EXCESS)
             self.multipliers.clamp_(min=0.0)
         self.supernet.requires_grad_(True)
         return loss.item()

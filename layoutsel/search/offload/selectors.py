@@ -20,8 +20,10 @@ GATE_TEMPERATURE, GATE_LOW, GATE_HIGH = 2 / 3, -0.1, 1.1
 """Temperature and ends of the stretched interval of channel gates (arXiv 1712.01312, section 4)."""
 OPEN_LOGIT, OPEN_SPREAD = 2.0, 0.01
 """Mean and deviation of the first logits of gates: most are open, and no two are equal."""
+OPEN_SHIFT = -GATE_TEMPERATURE * math.log(-GATE_LOW / GATE_HIGH)
+"""Logit of the probability that a gate with the logit 0 is open."""
 MOST_LOGIT = 4.0
-"""Greatest size of a logit."""
+"""Greatest size of the logit of a probability."""
 _TINY = 1e-6
 """Least distance of uniform numbers from 0 and 1."""
 
@@ -45,7 +47,7 @@ def hard_concrete(logits: Tensor, uniform: Tensor) -> Tensor:
 
 def open_probability(logits: Tensor) -> Tensor:
     """Probability that a gate of :func:`hard_concrete` is not 0."""
-    return torch.sigmoid(logits - GATE_TEMPERATURE * math.log(-GATE_LOW / GATE_HIGH))
+    return torch.sigmoid(logits + OPEN_SHIFT)
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,15 @@ class Selectors(nn.Module):
 
     @torch.no_grad()
     def limit(self) -> None:
-        """Keep all logits where their gradients do not vanish."""
-        for one in self.parameters():
-            one.clamp_(-MOST_LOGIT, MOST_LOGIT)
+        """Keep all logits where their gradients do not vanish.
+
+        Those of gates have other bounds, so that both probabilities may be equally small: a tensor
+        of many channels would else never be expected to send a single one.
+        """
+        for kind, parameters in self.groups().items():
+            middle = -OPEN_SHIFT if kind == "channels" else 0.0
+            for one in parameters:
+                one.clamp_(middle - MOST_LOGIT, middle + MOST_LOGIT)
 
     def sample(self, temperature: float, random: torch.Generator) -> Choices:
         """Draw all selectors."""

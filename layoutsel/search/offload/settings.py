@@ -43,7 +43,7 @@ class OffloadRecipe:
     """Decay of the weights, relative to the learning rate."""
     selector_rate: float = 0.1
     """Learning rate of selectors."""
-    dual_rate: float = 0.05
+    dual_rate: float = 0.2
     """Step of the multipliers of limits, for a value of e times the limit."""
     batch: int = 128
     """Number of samples of a step."""
