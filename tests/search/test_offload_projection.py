@@ -13,6 +13,7 @@ from layoutsel.cluster.links import LinearTime
 from layoutsel.planning.programme import Programme
 from layoutsel.search.front import NoNetwork
 from layoutsel.search.offload.node_tensors import named_choice
+from layoutsel.search.offload.noisy_selectors import with_noise
 from layoutsel.search.offload.projection import project, tightest
 from layoutsel.search.offload.projection_programme import ProjectionProgramme
 from layoutsel.search.offload.settings import OffloadLimits, SelectorState
@@ -54,6 +55,23 @@ def drawn_state(shape, seed, precisions=("float32",)):
         expected_us=0.0,
         expected_bytes=0.0,
     )
+
+
+def test_noise_draws_operations_with_a_root_of_their_probabilities():
+    shape = SupernetShape.of(small_space((1, 1), ("none", "skip", "conv1", "conv3")))
+    state = drawn_state(shape, 3)
+    random = np.random.default_rng(0)
+    for temperature in (1.0, 2.0):
+        drawn = [with_noise(state, random, temperature) for _ in range(4000)]
+        for index, probabilities in enumerate(state.operations):
+            wanted = probabilities ** (1 / temperature)
+            wanted = wanted / wanted.sum(-1, keepdims=True)
+            best = np.array([one.operations[index].argmax(-1) for one in drawn])
+            shares = (best[..., None] == np.arange(wanted.shape[-1])).mean(0)
+            assert np.abs(shares - wanted).max() < 0.03
+        first = np.mean([one.resources[0] > 0.5 for one in drawn], axis=0)
+        assert np.abs(first - state.resources[0]).max() < 0.03
+        assert drawn[0].channels == state.channels
 
 
 def every_choice(shape, state):

@@ -39,7 +39,13 @@ needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed (extra train)"
 )
 QUICK = OffloadRecipe(
-    warm_epochs=2, search_epochs=2, sweep_epochs=1, retrain_epochs=3, time_weights=(0.1, 2.0)
+    warm_epochs=2,
+    search_epochs=2,
+    sweep_epochs=1,
+    retrain_epochs=3,
+    trial_epochs=1,
+    drawn_networks=1,
+    time_weights=(0.1, 2.0),
 )
 
 
@@ -75,9 +81,13 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
         ("search", 2),
         ("sweep 2", 1),
     ]
-    assert 1 <= len(found) <= 2
+    # Of each phase, the most probable network and a drawn one; of all, those that none beats.
+    assert 1 <= len(found) <= 4
     later = [one.phase for one in reports[5:]]
-    assert later == ["teacher"] * 3 + ["retrain"] * 3 * len(found)
+    trials = later.count("trial")
+    assert later == ["teacher"] * 3 + ["trial"] * trials + ["retrain"] * 3 * len(found)
+    assert trials == 0 or len(found) <= trials <= 4
+    assert [one.predicted.us for one in found] == sorted(one.predicted.us for one in found)
     for one in found:
         assert one.projected.score == pytest.approx(one.projected.bound, abs=1e-3)
         assert sum(one.predicted.bytes.values()) <= 400
@@ -119,7 +129,9 @@ def test_labels_and_answers_are_weighed(checked):
 @needs_torch
 def test_labels_alone_need_no_teacher(tmp_path):
     space = small_space((1,), ("skip", "conv3"))
-    recipe = replace(QUICK, teacher_weight=0.0, retrain_epochs=1, time_weights=(0.1,))
+    recipe = replace(
+        QUICK, teacher_weight=0.0, retrain_epochs=1, drawn_networks=0, time_weights=(0.1,)
+    )
     reports = []
     found = list(
         search(
@@ -186,7 +198,7 @@ def test_selectors_whose_slices_break_the_limit_cost_no_training(tmp_path, monke
 
     monkeypatch.setattr("layoutsel.search.offload.search.fitting", fitting_at_first)
     (found,) = search(question, tmp_path)
-    assert len(calls) == 3
+    assert len(calls) == 1 + 2 * (1 + QUICK.drawn_networks)
     assert found.projected is calls[0]
     assert sum(found.predicted.bytes.values()) <= 400
 
@@ -204,6 +216,9 @@ def test_missing_pytorch_is_named(tmp_path, monkeypatch):
         ({"time_weights": ()}, "weights of the time: expected one or more"),
         ({"time_weights": (0.1, -1.0)}, "each 0 or more"),
         ({"retrain_epochs": 0}, "retrain_epochs 0: expected 1 or more"),
+        ({"trial_epochs": 0}, "trial_epochs 0: expected 1 or more"),
+        ({"drawn_networks": -1}, "drawn_networks -1: expected 0 or more"),
+        ({"draw_temperature": -1.0}, r"draw_temperature -1\.0: expected 0 or more"),
         ({"teacher_weight": 1.5}, r"teacher_weight 1\.5: expected 0 to 1"),
         ({"teacher_temperature": 0.0}, r"teacher_temperature 0\.0: expected more than 0"),
     ],

@@ -15,8 +15,10 @@ import numpy as np
 from onnx import ModelProto
 
 from layoutsel import documents
+from layoutsel.search.dominance import non_dominated
 from layoutsel.search.front import NoNetwork
 from layoutsel.search.offload.node_tensors import ProjectedNetwork
+from layoutsel.search.offload.noisy_selectors import with_noise
 from layoutsel.search.offload.onnx_parts import write_parts
 from layoutsel.search.offload.pricing import OffloadPrices, SlicedPrediction
 from layoutsel.search.offload.projection import project
@@ -38,6 +40,8 @@ from layoutsel.search.space import Space
 
 CHECKPOINT = "supernet.pt"
 """File of the supernet's state."""
+TRIAL = "trial"
+"""Name of short trainings that choose networks."""
 TEACHER = "teacher.pt"
 """File of the network whose answers the found networks learn."""
 _LEAST_STEP = 1e-3
@@ -89,11 +93,13 @@ def search(
     folder: Path,
     on_report: OnReport = lambda _report: None,
 ) -> Iterator[OffloadFound]:
-    """Train a supernet, and yield the networks of its selectors, each retrained.
+    """Train a supernet, and yield networks of its selectors, each retrained.
 
-    Phases of the search whose selectors lead to the same network yield it once. Those whose slices
-    are found to keep no limit yield none; if all are so, the network is one without preference,
-    which was found before the training. An interrupted search goes on from the states in `folder`.
+    Of the most probable network of each phase and some that are drawn, all within the limits, those
+    are retrained that no other one beats in time and accuracy after a short training. Selectors
+    whose slices are found to keep no limit lead to none; if all are so, the network is one without
+    preference, which was found before the training. An interrupted search goes on from the states
+    in `folder`.
 
     Parameters
     ----------
@@ -117,13 +123,40 @@ def search(
     with Training(question.threads, question.limit_s) as training:
         states = training.supernet(supernet_task(question, times, folder), on_report)
         choices: dict[str, ProjectedNetwork] = {}
+        random = np.random.default_rng(question.seed)
         for state in states:
-            with contextlib.suppress(NoNetwork):
-                found = fitting(question, shape, times, state)
-                choices.setdefault(documents.as_text(found.choice), found)
+            noisy = (
+                with_noise(state, random, question.recipe.draw_temperature)
+                for _ in range(question.recipe.drawn_networks)
+            )
+            for one in (state, *noisy):
+                with contextlib.suppress(NoNetwork):
+                    found = fitting(question, shape, times, one)
+                    choices.setdefault(documents.as_text(found.choice), found)
         train_teacher(question, training, folder, on_report)
-        for projected in choices.values() or [certain]:
+        known = list(choices.values()) or [certain]
+        for projected in promising(question, known, training, folder, on_report):
             yield retrained(question, projected, training, folder, on_report)
+
+
+def promising(
+    question: OffloadSearch,
+    known: list[ProjectedNetwork],
+    training: Training,
+    folder: Path,
+    on_report: OnReport = lambda _report: None,
+) -> list[ProjectedNetwork]:
+    """Networks that no other one beats in time and in accuracy after a short training."""
+    if len(known) == 1:
+        return known
+    us, accuracy = [], []
+    recipe = replace(question.recipe, retrain_epochs=question.recipe.trial_epochs)
+    for one in known:
+        task = replace(_task(question, one, folder, TRIAL), recipe=recipe)
+        accuracy.append(training.network(task, on_report).accuracies["tune"])
+        us.append(question.prices.predict(sliced(question.space, one.choice)).us)
+    kept = non_dominated(np.array(us), np.array(accuracy), np.zeros((len(us), 0)))
+    return [known[one] for one in kept]
 
 
 def fitting(
@@ -185,26 +218,32 @@ def retrained(
 ) -> OffloadFound:
     """Slice a network, train it from the supernet's weights, and write it."""
     network = sliced(question.space, projected.choice)
-    text = documents.as_text(projected.choice)
-    # The folder belongs to one search, so that the choice alone tells its networks apart.
-    file = f"retrained-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt"
-    task = RetrainTask(
-        space=question.space,
-        choice=projected.choice,
-        checkpoint=str(folder / CHECKPOINT),
-        teacher=teacher_in(folder, question),
-        recipe=question.recipe,
-        result=str(folder / file),
-        seed=question.seed,
-        threads=question.threads,
-    )
-    trained = training.network(task, on_report)
+    trained = training.network(_task(question, projected, folder, "retrain"), on_report)
     return OffloadFound(
         projected=projected,
         network=network,
         predicted=question.prices.predict(network),
         accuracies=trained.accuracies,
         models=write_parts(network, trained.weights, trained.steps),
+    )
+
+
+def _task(
+    question: OffloadSearch, projected: ProjectedNetwork, folder: Path, phase: str
+) -> RetrainTask:
+    """Task of training a network from the supernet's weights."""
+    # The folder belongs to one search, so that the choice alone tells its networks apart.
+    digest = hashlib.sha256(documents.as_text(projected.choice).encode()).hexdigest()[:16]
+    return RetrainTask(
+        space=question.space,
+        choice=projected.choice,
+        checkpoint=str(folder / CHECKPOINT),
+        teacher=teacher_in(folder, question),
+        recipe=question.recipe,
+        result=str(folder / f"{phase}-{digest}.pt"),
+        phase=phase,
+        seed=question.seed,
+        threads=question.threads,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -30,8 +30,14 @@ class OffloadRecipe:
     """Number of passes with each further weight, which go on from the one before."""
     time_weights: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
     """Weights of the logarithm of the expected time against the loss; ascending."""
-    retrain_epochs: int = 20
+    retrain_epochs: int = 60
     """Number of passes with each network that was found, and with their teacher."""
+    drawn_networks: int = 3
+    """Number of networks that are drawn after each phase, besides the most probable one."""
+    draw_temperature: float = 3.0
+    """Operations of drawn networks have this root of their probabilities."""
+    trial_epochs: int = 8
+    """Number of passes with each of these networks, to choose those that are trained further."""
     teacher_weight: float = 0.7
     """Weight of the teacher's answers in the loss of each found network, and one minus that of the
     labels; 0 for none. The teacher is the hand-made network on one device (arXiv 1503.02531)."""
@@ -59,7 +65,10 @@ class OffloadRecipe:
             raise LayoutselError(
                 f"teacher_temperature {self.teacher_temperature}: expected more than 0"
             )
-        for name in ("warm_epochs", "search_epochs", "sweep_epochs", "retrain_epochs"):
+        for name in ("drawn_networks", "draw_temperature"):
+            if getattr(self, name) < 0:
+                raise LayoutselError(f"{name} {getattr(self, name)}: expected 0 or more")
+        for name in (one.name for one in fields(self) if one.name.endswith("_epochs")):
             if getattr(self, name) < 1:
                 raise LayoutselError(f"{name} {getattr(self, name)}: expected 1 or more")
 
@@ -147,7 +156,8 @@ class SearchReport:
     """One pass over the training data."""
 
     phase: str
-    """``warm``, ``search``, ``sweep`` with its weight, ``teacher`` or ``retrain``."""
+    """``warm``, ``search``, ``sweep`` with its weight, ``teacher``, ``trial`` or
+    ``retrain``."""
     epoch: int
     """Number of passes of this phase so far."""
     epochs: int
