@@ -96,7 +96,17 @@ def offload(
         int,
         typer.Option("--sweep-epochs", min=1, metavar="N", help="Passes with each further weight."),
     ] = 6,
-    retrain_epochs: RetrainEpochsOption = 20,
+    drawn: Annotated[
+        int,
+        typer.Option(
+            "--drawn",
+            min=0,
+            metavar="N",
+            help="Networks that are drawn after each weight of the time, besides the most probable "
+            "one; all compete in short trainings.",
+        ),
+    ] = 3,
+    retrain_epochs: RetrainEpochsOption = 60,
     seed: SeedOption = 0,
     threads: TrainingThreadsOption = 1,
     time_limit: TrainingLimitOption = "60m",
@@ -119,7 +129,10 @@ def offload(
         bytes=None if max_bytes is None else parse_bytes("--max-bytes", max_bytes),
     )
     recipe = OffloadRecipe(
-        search_epochs=epochs, sweep_epochs=sweep_epochs, retrain_epochs=retrain_epochs
+        search_epochs=epochs,
+        sweep_epochs=sweep_epochs,
+        drawn_networks=drawn,
+        retrain_epochs=retrain_epochs,
     )
     names = parse_names(precisions) or ()
     question = offload_question(

@@ -31,7 +31,13 @@ DEVICE_BYTES = 60e3
 MAX_US = 10e3
 """Hard limit on the time of a request in the search for two devices, microseconds."""
 RECIPE = OffloadRecipe(
-    warm_epochs=5, search_epochs=6, sweep_epochs=3, time_weights=(0.05, 0.5, 2.0), retrain_epochs=10
+    warm_epochs=5,
+    search_epochs=6,
+    sweep_epochs=3,
+    time_weights=(0.05, 0.5, 2.0),
+    drawn_networks=1,
+    trial_epochs=3,
+    retrain_epochs=12,
 )
 """Training of the search for two devices."""
 QUERIES, NETWORKS, EPOCHS, RETRAIN_EPOCHS = 48, 3, 15, 8

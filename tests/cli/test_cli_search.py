@@ -85,7 +85,7 @@ def test_a_joint_search_is_shown_drawn_and_deployed(files, tmp_path):
 def test_a_search_for_two_devices_is_deployed(files, tmp_path):
     files()
     options = (*LINK, "--space", tmp_path / "space.json", "--cost", "roofline")
-    short = ("--epochs", 1, "--sweep-epochs", 1, "--retrain-epochs", 1)
+    short = ("--epochs", 1, "--sweep-epochs", 1, "--drawn", 0, "--retrain-epochs", 1)
     succeed("search", "offload", *options, "-o", tmp_path / "run", *short)
     folder = tmp_path / "run" / "0"
     assert {"first.onnx", "second.onnx", "network.onnx"} <= {one.name for one in folder.iterdir()}

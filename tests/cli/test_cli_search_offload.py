@@ -22,7 +22,7 @@ from tests.cli.test_cli_search import SPACE
 def test_an_interrupted_search_goes_on(tmp_path):
     (tmp_path / "space.json").write_text(json.dumps(SPACE))
     run = tmp_path / "run"
-    short = ("--epochs", "2", "--sweep-epochs", "1", "--retrain-epochs", "1")
+    short = ("--epochs", "2", "--sweep-epochs", "1", "--drawn", "0", "--retrain-epochs", "1")
     options = ("--link", "20Mbit/s,5ms", "--space", tmp_path / "space.json", "--cost", "roofline")
     asked = [str(one) for one in ("search", "offload", *options, "-o", run, *short)]
     with subprocess.Popen([*COMMAND, *asked], stderr=subprocess.PIPE, text=True) as process:
@@ -43,8 +43,10 @@ def test_an_interrupted_search_goes_on(tmp_path):
     after = (run / LOG).read_text().splitlines()
     assert after[: len(before)] == before
     passes = [json.loads(line)["report"] for line in after if json.loads(line)["event"] == "pass"]
-    found = [(one["phase"], one["epoch"]) for one in passes if one["phase"] != "retrain"]
+    single = ("trial", "retrain")
+    found = [(one["phase"], one["epoch"]) for one in passes if one["phase"] not in single]
     assert found == list(dict.fromkeys(found))
+    assert found.pop() == ("teacher", 1)
     assert found[:2] == [("warm", 1), ("warm", 2)]
     assert found[-1][0].startswith("sweep")
     # Slices add prices; those of the space stay.

@@ -22,7 +22,7 @@ SELECTORS = ("operations", "resources", "channels", "precision", "position")
 class OffloadRecipe:
     """Settings of the training."""
 
-    warm_epochs: int = 8
+    warm_epochs: int = 12
     """Number of passes that train weights alone, with random selectors."""
     search_epochs: int = 10
     """Number of passes with the first weight of the time."""
@@ -53,8 +53,10 @@ class OffloadRecipe:
     """Step of the multipliers of limits, for a value of e times the limit."""
     batch: int = 128
     """Number of samples of a step."""
-    temperatures: tuple[float, float] = (5.0, 0.5)
-    """Temperature of samples at the beginning of the search, and at its end and in the sweep."""
+    temperatures: tuple[float, float] = (0.7, 0.4)
+    """Temperature of samples at the beginning of the search, and at its end and in the sweep.
+    Both are below 1, so that weights are trained, and selectors learn, with nearly single
+    operations; mixtures favour operations that are cheap and weak on their own."""
 
     def __post_init__(self) -> None:
         if not self.time_weights or min(self.time_weights) < 0:
