@@ -80,7 +80,17 @@ RECIPES = {
         retrain_epochs=12,
         time_weights=(0.01, 0.1, 0.5),
     ),
+    "least": OffloadRecipe(
+        warm_epochs=1,
+        search_epochs=1,
+        sweep_epochs=1,
+        drawn_networks=1,
+        trial_epochs=1,
+        retrain_epochs=1,
+        time_weights=(0.01, 0.5),
+    ),
 }
+"""Settings by name; the least ones only show that every part runs."""
 KEYS = ("data", "link", "recipe", "share", "seed")
 """Fields of a row that tell runs apart."""
 EQUAL = 0.005
