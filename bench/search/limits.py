@@ -1,12 +1,12 @@
 """Limits of the time of a request: kept by predictions, and by the deployed networks.
 
 ``PYTHONPATH=bench python -m search.limits --work DIR --json bench/results/search_limits.json``. For
-both kinds of search, limits are drawn over the range of a space's times on several links. The
-network is what a search with random preferences finds within the limit: the slowest point of the
-exact front of random scores that keeps it, or the projection of random selectors. It has random
-weights, as only times count. It is compiled, and answers requests over two emulated nodes. A last
-row has the share of networks whose measured time exceeds the limit by at most a tenth, and the mean
-error of predictions. Folders of an earlier run are gone on with.
+both kinds of search, limits are drawn over a space's times on several links. The network is what a
+search with random preferences finds within the limit: the slowest point of the exact front of
+random scores that keeps it, or the projection of random selectors. It has random weights, as only
+times count. It is compiled, and answers requests over two emulated nodes. A last row has the share
+of networks whose measured time exceeds the limit by at most a tenth, and the mean error of
+predictions. The folder has to be a new one.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ DEVICE_BYTES = 60e3
 """Memory of the device in joint searches, bytes: larger networks must be divided."""
 FRONT_S = 2.0
 """Time after which a front with a limit of memory drops labels, as searches do, seconds."""
+TIGHT = 1.05
+"""Largest limit relative to the time of a point of the front."""
 MARGIN = 1.1
 """Measured time over the limit up to which the limit counts as kept."""
 
@@ -78,7 +80,7 @@ class Drawn:
 
 
 def joint_networks(run: RunFolder, count: int) -> Iterator[Drawn]:
-    """Points of exact fronts of random scores, the slowest within limits on divided networks."""
+    """Points of exact fronts of random scores, the slowest within limits near one of their times."""
     question, table = run.question, priced(run)
     space, random = question.space, np.random.default_rng(question.seed)
     graph = product_graph(space, table, routes_of_question(question))
@@ -89,9 +91,8 @@ def joint_networks(run: RunFolder, count: int) -> Iterator[Drawn]:
             for layer in graph.layers[1:-1]
         )
         points = front_of(graph, Scores(single=single), time_limit_s=FRONT_S).points
-        origin = graph.nodes[0]
-        divided = [one for one in points if set(one.nodes.values()) != {origin}] or points
-        limit_us = float(random.uniform(divided[0].us, divided[-1].us))
+        drawn = points[random.integers(len(points))]
+        limit_us = float(drawn.us * random.uniform(1.0, TIGHT))
         point = next(one for one in reversed(points) if one.us <= limit_us)
         parts = parts_of(space, point.architecture)
         found = found_network(

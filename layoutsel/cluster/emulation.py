@@ -19,8 +19,14 @@ from layoutsel.cluster.segment_runner import PackedTensor
 from layoutsel.errors import WorkerClosed
 
 _Tensor = Future[PackedTensor]
+_SLEEP_S = 1e-4
+"""Sleeps while a message is on its way or other work occupies a node, seconds.
+
+They are short, because processors that rest are slower afterwards, and those of emulated nodes
+would not rest.
+"""
 _LATE_S = 2e-4
-"""Time by which sleeping may take too long, seconds: the rest is spent in short steps."""
+"""Time by which a sleep may take too long, seconds."""
 
 
 class Emulation:
@@ -42,7 +48,7 @@ class Emulation:
         self._sent: WeakKeyDictionary[_Tensor, dict[str, _Tensor]] = WeakKeyDictionary()
         self._open: set[_Tensor] = set()
         self._turn = threading.Lock()
-        self._loop = EventLoop("layoutsel-links", self._fail_all)
+        self._loop = EventLoop("layoutsel-links", self._fail_all, look_s=_SLEEP_S)
 
     def arriving(self, refs: Mapping[str, NodeTensor], node: str) -> dict[str, NodeTensor]:
         """Send tensors to a node; those that it has made itself are there already."""
@@ -59,7 +65,7 @@ class Emulation:
         compute_us = times.compute_us * self._routes.statistics.slowdown(node)
         end_s += 1e-6 * (compute_us - times.compute_us)
         while (left_s := end_s - time.perf_counter()) > 0:
-            time.sleep(max(0.0, left_s - _LATE_S))
+            time.sleep(_SLEEP_S if left_s > _LATE_S else 0.0)
         return replace(times, compute_us=compute_us)
 
     def close(self) -> None:

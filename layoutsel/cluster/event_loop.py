@@ -30,10 +30,15 @@ class EventLoop:
         Name of the thread.
     at_end
         Called with the reason when the loop ends, on its thread.
+    look_s
+        Longest sleep while a timer is set, seconds: short ones keep the processor awake, and timers
+        are less late.
     """
 
-    def __init__(self, name: str, at_end: Callable[[BaseException], None]) -> None:
-        self._at_end = at_end
+    def __init__(
+        self, name: str, at_end: Callable[[BaseException], None], look_s: float = _IDLE_S
+    ) -> None:
+        self._at_end, self._sleep_s = at_end, look_s
         self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
@@ -89,7 +94,9 @@ class EventLoop:
 
     def _step(self) -> bool:
         """Run the next function and all timers that are due; False at the end."""
-        wait_s = self._timers[0][0] - time.monotonic() if self._timers else _IDLE_S
+        wait_s = _IDLE_S
+        if self._timers:
+            wait_s = min(self._timers[0][0] - time.monotonic(), self._sleep_s)
         try:
             action = self._actions.get(timeout=max(0.0, wait_s))
         except queue.Empty:
