@@ -56,17 +56,32 @@ def bench(
         str | None,
         typer.Option("--data", metavar="NAMES", help="Data sets.", show_default="three"),
     ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(
+            "--limits",
+            metavar="TIMES",
+            help="Limits such as 5ms,8ms: accuracy is lacking to the best network within each.",
+            show_default="ten by device",
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Compare searches by the hypervolume that they reach with few accuracies."""
+    """Compare searches by the hypervolume that they reach with few accuracies.
+
+    "surrogate within limits" asks for the most accurate network within each limit of time instead.
+    """
     from layoutsel import documents
     from layoutsel.search.pool_search import METHODS
     from layoutsel.search.tabular import NetworkTable
     from layoutsel.search.tabular_bench import DATA_SETS, DEVICES, row_of, summaries, tasks
+    from layoutsel.search.two_devices import parse_time_us
 
     names = _known("--methods", methods, tuple(METHODS))
     held = NetworkTable.load(table)
-    chosen = list(tasks(held, parse_names(devices) or DEVICES, _known("--data", data, DATA_SETS)))
+    limits_us = [parse_time_us("--limits", one) for one in parse_names(limits) or ()]
+    sets = _known("--data", data, DATA_SETS)
+    chosen = list(tasks(held, parse_names(devices) or DEVICES, sets, limits_us))
     rows = []
     with activity() as shown:
         for task in chosen:

@@ -1,7 +1,8 @@
-"""Choice of the next network to evaluate: the largest expected gain of dominated volume.
+"""Choice of the next network to evaluate: the largest expected gain.
 
-The time of a network is known before its accuracy is, so that the gain of volume is a function of
-the accuracy alone, and its expectation a mean over quantiles.
+The gain is dominated volume, or accuracy within limits of time. The time of a network is known
+before its accuracy is, so that both are functions of the accuracy alone, and their expectations
+means over quantiles.
 """
 
 from __future__ import annotations
@@ -82,7 +83,22 @@ def expected_gain(
     return stairs.gain(us[:, None], accuracy).mean(axis=1)
 
 
-def expected_improvement(best: float, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Expected gain of accuracy over the best known one, (networks,)."""
+def expected_improvement(
+    best: np.ndarray, within: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> np.ndarray:
+    """Expected gain of accuracy within limits of time, summed over the limits, (networks,).
+
+    Parameters
+    ----------
+    best
+        Best known accuracy within each limit, (limits,).
+    within
+        True for networks that keep a limit, (limits, networks).
+    mean, deviation
+        Distribution of the surrogate's values, (networks,).
+    """
     accuracy = to_accuracy(mean[:, None] + deviation[:, None] * _NORMAL)
-    return np.maximum(accuracy - best, 0.0).mean(axis=1)
+    total = np.zeros(len(mean))
+    for known, keeps in zip(best, within, strict=True):
+        total[keeps] += np.maximum(accuracy[keeps] - known, 0.0).mean(axis=1)
+    return total

@@ -70,7 +70,7 @@ def surrogate_search(
     queries: Queries,
     seed: int,
     *,
-    most_us: float | None = None,
+    limits_us: Sequence[float] = (),
     groups: Sequence[FeatureGroup] | None = None,
 ) -> None:
     """Ask for the network with the largest expected gain by the surrogate, again and again.
@@ -81,16 +81,17 @@ def surrogate_search(
         Accuracies.
     seed
         Seed of the first networks.
-    most_us
-        Limit of time, to search for the most accurate network within it; None for the front.
+    limits_us
+        Limits of time, to search for the most accurate network within each; none for the front.
     groups
         Features of the surrogate; by default those of the task.
     """
     task, random = queries.task, np.random.default_rng(seed)
     pool = task.candidates
-    if most_us is not None:
-        pool = pool[task.us[pool] <= most_us]
+    if len(limits_us):
+        pool = pool[task.us[pool] <= max(limits_us)]
     us = task.us[pool]
+    keeps = us <= np.reshape(limits_us, (-1, 1))
     features = [group[pool] for group in (groups or task.features)]
     known: list[int] = []
     rows: list[np.ndarray] = []
@@ -112,13 +113,19 @@ def surrogate_search(
             process.tune(within, values)
         process.condition(within, values)
         mean, deviation = process.predict(across)
-        if most_us is None:
+        if len(limits_us):
+            best = np.where(keeps[:, known], accuracy, task.reference[1]).max(axis=1)
+            gain = expected_improvement(best, keeps, mean, deviation)
+        else:
             stairs = Staircase(us[known], accuracy, task.reference)
             gain = expected_gain(stairs, us, mean, deviation)
-        else:
-            gain = expected_improvement(float(accuracy.max()), mean, deviation)
         gain[known] = -1.0
         ask(int(np.argmax(gain)))
+
+
+def limited_search(queries: Queries, seed: int) -> None:
+    """Ask by the surrogate for the most accurate networks within all limits of the task."""
+    surrogate_search(queries, seed, limits_us=queries.task.limits_us)
 
 
 def one_hot_search(queries: Queries, seed: int) -> None:
@@ -201,10 +208,11 @@ def _optuna_search(queries: Queries, sampler: optuna.samplers.BaseSampler) -> No
 
 _MOST_TRIALS = 10
 """Maximum number of suggestions for each query of the budget."""
-OURS = "surrogate"
-"""Name of our method."""
+OURS, LIMITED = "surrogate", "surrogate within limits"
+"""Names of our methods: for the front, and for the best network within each limit of time."""
 METHODS: Mapping[str, Search] = {
     OURS: surrogate_search,
+    LIMITED: limited_search,
     "one-hot surrogate": one_hot_search,
     "random": random_search,
     "local search": local_search,

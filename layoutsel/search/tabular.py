@@ -23,6 +23,8 @@ from tvm_passes.errors import LayoutselError
 
 REFERENCE_QUANTILE, REFERENCE_ACCURACY = 0.99, 0.10
 """Reference of hypervolumes: quantile of all times, and accuracy of a guess among ten classes."""
+LIMITS = 10
+"""Number of limits of time if none are given."""
 _LATENCY = "latency_"
 """Beginning of the names of arrays of times."""
 _LIMIT_BYTES = 1 << 30
@@ -69,13 +71,21 @@ class NetworkTable:
             latencies_us={name.removeprefix(_LATENCY): 1e3 * values[name] for name in times},
         )
 
-    def task(self, device: str, data: str) -> TableTask:
+    def task(self, device: str, data: str, limits_us: Sequence[float] = ()) -> TableTask:
         """Search for one device and data set.
+
+        Parameters
+        ----------
+        device, data
+            Names in the table.
+        limits_us
+            Limits of time whose most accurate networks matter; none for ten in equal steps.
 
         Raises
         ------
         LayoutselError
-            If the table has no such device or data set, or no network that counts.
+            If the table has no such device or data set, or no network that counts, or a limit that
+            no network keeps.
         """
         for got, known, what in (
             (device, self.latencies_us, "device"),
@@ -83,12 +93,18 @@ class NetworkTable:
         ):
             if got not in known:
                 raise LayoutselError(f"{what} {got!r}: the table has {', '.join(sorted(known))}")
-        found = TableTask(self, device, data)
+        found = TableTask(self, device, data, tuple(limits_us))
         if not len(found.candidates) or not found.share(found.candidates.tolist()) > 0:
             raise LayoutselError(
                 f"device {device!r}, data set {data!r}: got no network that is faster than "
                 f"{100 * REFERENCE_QUANTILE:.0f} % and more than {100 * REFERENCE_ACCURACY:.0f} % "
                 "right; expected a table of trained networks"
+            )
+        fastest_us = float(found.us[found.candidates].min())
+        if min(found.limits_us) < fastest_us:
+            raise LayoutselError(
+                f"device {device!r}: got a limit of {min(found.limits_us) / 1e3:.4g} ms; expected "
+                f"at least the {fastest_us / 1e3:.4g} ms of its fastest network"
             )
         return found
 
@@ -153,6 +169,8 @@ class TableTask:
     """Device."""
     data: str
     """Data set."""
+    given_us: tuple[float, ...] = ()
+    """Limits of time that were given, microseconds."""
 
     @property
     def us(self) -> np.ndarray:
@@ -198,15 +216,19 @@ class TableTask:
         rows = self.candidates
         return rows[non_dominated(self.us[rows], self.accuracy[rows], np.zeros((len(rows), 0)))]
 
-    def budgets(self, count: int = 10) -> np.ndarray:
-        """Limits of time in equal steps: from the fastest candidate to the reference, microseconds.
+    @cached_property
+    def limits_us(self) -> tuple[float, ...]:
+        """Limits of time, microseconds.
 
-        The fastest candidate itself is no limit.
+        If none were given, ten in equal steps from the fastest candidate to the reference; the
+        fastest candidate itself is no limit.
         """
+        if self.given_us:
+            return self.given_us
         fastest = self.us[self.candidates].min()
-        return np.linspace(fastest, self.reference[0], count + 1)[1:]
+        return tuple(np.linspace(fastest, self.reference[0], LIMITS + 1)[1:].tolist())
 
-    def regrets(self, known: Sequence[int], budgets: np.ndarray) -> np.ndarray:
+    def regrets(self, known: Sequence[int], limits_us: Sequence[float]) -> np.ndarray:
         """Accuracy that the best known network lacks within each limit, (limits,)."""
         rows = np.asarray(known, dtype=int)
 
@@ -214,4 +236,4 @@ class TableTask:
             return float(self.accuracy[some][self.us[some] <= most_us].max(initial=0.0))
 
         everything = self.candidates
-        return np.array([best(everything, limit) - best(rows, limit) for limit in budgets])
+        return np.array([best(everything, limit) - best(rows, limit) for limit in limits_us])

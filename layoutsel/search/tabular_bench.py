@@ -36,7 +36,7 @@ class SearchRow:
     share: float
     """Hypervolume relative to that of all networks."""
     regret: float
-    """Mean accuracy that is lacking within ten limits of time, as a share of right answers."""
+    """Mean accuracy that is lacking within the limits of time, as a share of right answers."""
     curve: tuple[float, ...]
     """Hypervolume relative to that of all networks, after each tenth of the queries."""
 
@@ -67,28 +67,31 @@ def row_of(task: TableTask, method: str, seed: int, budget: int = BUDGET) -> Sea
         method=method,
         seed=seed,
         share=task.share(known),
-        regret=float(task.regrets(known, task.budgets()).mean()),
+        regret=float(task.regrets(known, task.limits_us).mean()),
         curve=tuple(round(task.share(known[:end]), 5) for end in ends),
     )
 
 
 def tasks(
-    table: NetworkTable, devices: Sequence[str] = DEVICES, data: Sequence[str] = DATA_SETS
+    table: NetworkTable,
+    devices: Sequence[str] = DEVICES,
+    data: Sequence[str] = DATA_SETS,
+    limits_us: Sequence[float] = (),
 ) -> Iterator[TableTask]:
-    """Yield the tasks of all devices and data sets."""
+    """Yield the tasks of all devices and data sets; arguments as for :meth:`NetworkTable.task`."""
     for device in devices:
         for one in data:
-            yield table.task(device, one)
+            yield table.task(device, one, limits_us)
 
 
 def constrained_regret(task: TableTask, seed: int, most_us: float, budget: int = BUDGET) -> float:
     """Accuracy that a search for one limit of time lacks, as a share of right answers."""
 
     def search(queries: Queries, seed: int) -> None:
-        surrogate_search(queries, seed, most_us=most_us)
+        surrogate_search(queries, seed, limits_us=(most_us,))
 
     known = run_search(search, task, budget, seed)
-    return float(task.regrets(known, np.array([most_us]))[0])
+    return float(task.regrets(known, (most_us,))[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,7 @@ class MethodSummary:
     mean: float
     """Mean of them."""
     regret: float
-    """Mean accuracy that is lacking within ten limits of time."""
+    """Mean accuracy that is lacking within the limits of time."""
     gain: Comparison | None
     """Gain of our searches over it, in pairs of equal tasks and seeds; None for ours."""
     p_seeds: float | None

@@ -36,7 +36,10 @@ def test_expected_gains_are_means_over_draws():
     np.testing.assert_allclose(
         expected_gain(stairs, times, mean, deviation), expected, rtol=0.12, atol=0.005
     )
-    improved = np.maximum(drawn - 0.5, 0).mean(axis=1)
-    np.testing.assert_allclose(
-        expected_improvement(0.5, mean, deviation), improved, rtol=0.12, atol=0.003
+    best, within = np.array([0.3, 0.6]), times <= [[4.0], [9.0]]
+    improved = sum(
+        np.where(keeps, np.maximum(drawn - known, 0).mean(axis=1), 0.0)
+        for known, keeps in zip(best, within, strict=True)
     )
+    found = expected_improvement(best, within, mean, deviation)
+    np.testing.assert_allclose(found, improved, rtol=0.12, atol=0.003)

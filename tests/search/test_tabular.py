@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from layoutsel.search.pool_search import (
+    LIMITED,
     METHODS,
     OURS,
     BudgetUsed,
@@ -122,10 +123,10 @@ def test_a_table_without_networks_that_count_is_rejected(tmp_path):
 def test_shares_and_regrets_are_those_of_the_front(task):
     assert task.share(list(task.front)) == pytest.approx(1.0)
     assert task.share([]) == 0.0
-    assert task.regrets(list(task.front), task.budgets()).max() == 0.0
+    assert task.regrets(list(task.front), task.limits_us).max() == 0.0
     best = task.front[-1]
     fastest_us = task.us[task.candidates].min()
-    regrets = task.regrets([int(best)], np.array([fastest_us, task.us[best]]))
+    regrets = task.regrets([int(best)], [fastest_us, task.us[best]])
     assert regrets[0] > 0.1
     assert regrets[1] == 0.0
     assert not task.table.cells.is_dead[task.candidates].any()
@@ -180,5 +181,17 @@ def test_the_surrogate_finds_more_than_chance(task):
 
 
 def test_a_search_for_one_limit_asks_for_networks_within_it(task):
-    middle = task.budgets()[4]
+    middle = task.limits_us[4]
     assert constrained_regret(task, 0, middle, budget=40) < 0.01
+
+
+def test_a_search_within_given_limits_asks_for_nothing_slower_and_lacks_little(task):
+    limits = (task.limits_us[2], task.limits_us[5])
+    limited = task.table.task("device", "data", limits)
+    assert limited.limits_us == limits
+    known = run_search(METHODS[LIMITED], limited, 40, seed=0)
+    assert task.us[known].max() <= limits[1]
+    chance = run_search(METHODS["random"], limited, 40, seed=0)
+    assert limited.regrets(known, limits).mean() < limited.regrets(chance, limits).mean()
+    with pytest.raises(LayoutselError, match="got a limit of 0.001 ms; expected at least the"):
+        task.table.task("device", "data", (1.0,))
