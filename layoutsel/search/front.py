@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,32 @@ class Scores:
     """Score of neighbours, (choices, choices of the next cell), by cell; empty without them."""
     base: float = 0.0
     """Score of every network."""
+
+    def gains(self, cell: int, before: int, count: int) -> np.ndarray:
+        """Score that each choice of a layer adds, (choices,).
+
+        Parameters
+        ----------
+        cell
+            Number of the cell; -1 for the first convolution, and the number of cells for the head.
+        before
+            Choice of the layer before.
+        count
+            Number of choices.
+        """
+        if not 0 <= cell < len(self.single):
+            return np.zeros(count)
+        if self.pairs and cell > 0:
+            both: np.ndarray = self.single[cell] + self.pairs[cell - 1][before]
+            return both
+        return self.single[cell]
+
+    def first_of_equals(self, channels: Sequence[int]) -> list[int]:
+        """First choice with the same continuations as each choice of a layer, by its channels."""
+        if self.pairs:
+            return list(range(len(channels)))
+        first: dict[int, int] = {}
+        return [first.setdefault(one, index) for index, one in enumerate(channels)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,27 @@ class NodeMemory:
         is_free = held[:, _WEIGHTS] + weights + peak <= self.graph.capacity[self.nodes]
         return np.where(is_free[:, None, :], 0.0, held)
 
+    def free(self, held: np.ndarray, node: int, later_kept: float) -> np.ndarray:
+        """Memory of a node for the weights and kept tensors of later layers, (paths,), bytes.
+
+        Parameters
+        ----------
+        held
+            Memory of paths.
+        node
+            Number of the node.
+        later_kept
+            Most bytes of tensors that later layers keep. They may fit into what is live now.
+        """
+        places = np.flatnonzero(self.nodes == node)
+        if not len(places):
+            return np.full(len(held), self.graph.capacity[node])
+        weights, kept, peak = held[:, :, int(places[0])].T
+        found: np.ndarray = (
+            self.graph.capacity[node] - weights - np.maximum(peak - later_kept, kept)
+        )
+        return found
+
     def exhausted(self, path: Sequence[tuple[int, int]]) -> set[int]:
         """Nodes of the whole graph whose memory a path exceeds; it is given as (choice, node)."""
         every = NodeMemory(self.graph, np.arange(len(self.graph.nodes)))

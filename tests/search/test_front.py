@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from layoutsel.cluster.links import MessageRoutes
 from layoutsel.cluster.memory import excess, peaks
+from layoutsel.search import path_search
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.front import NoNetwork, Scores
 from layoutsel.search.label_setting import front_of, front_within
@@ -130,18 +131,82 @@ def test_fronts_equal_those_of_brute_force(problem):
         assert one.score - per_us * one.us == pytest.approx(best)
 
 
-def twelve_layers(with_pairs):
-    operations = ("skip", "conv1", "conv3", "conv5", "separable3", "separable5", "max3", "avg3")
-    space = chain_space(12, operations)
-    topology = different_classes(star(6, gbps=0.05))
-    table = random_prices(space, topology, 7)
+@settings(deadline=None, max_examples=25)
+@given(problem=small_problems())
+def test_guided_fronts_equal_those_of_brute_force(problem):
+    space, table, routes, scores, work = problem
+    expected = best_of(every_point(space, table, routes, scores, work))
+    graph = product_graph(space, table, routes, work)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(path_search, "UNGUIDED_LABELS", 0)
+        found = front_within(graph, scores)
+        hurried = front_within(graph, scores, time_limit_s=0.0)
+        limited = front_within(graph, scores, most_us=expected[len(expected) // 2][0]) if expected else None  # fmt: skip
+    if not expected:
+        assert found is None
+        return
+    assert found.is_proven
+    assert len(found.points) == len(expected)
+    np.testing.assert_allclose([(p.us, p.score) for p in found.points], expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        [(p.us, p.score) for p in limited.points], expected[: len(expected) // 2 + 1], rtol=1e-9
+    )
+    for point in (*found.points, *(hurried.points if hurried is not None else ())):
+        parts = parts_of(space, point.architecture)
+        cluster = cluster_of(parts, table, routes, work)
+        placement = placed(parts, point.nodes, work)
+        assert placed_us(cluster, placement) == pytest.approx(point.us, rel=1e-9)
+        assert not list(excess(cluster, peaks(cluster, [placement])))
+
+
+EIGHT = ("skip", "conv1", "conv3", "conv5", "separable3", "separable5", "max3", "avg3")
+
+
+def large_problem(layers, nodes, *, with_pairs=False, memory_bytes=(), gbps=0.05, seed=7):
+    """Product graph of layers of eight operations, and scores."""
+    space = chain_space(layers, EIGHT)
+    topology = different_classes(star(nodes, gbps=gbps, memory_bytes=memory_bytes))
+    table = random_prices(space, topology, seed)
     graph = product_graph(space, table, MessageRoutes(topology))
-    return graph, random_scores(space, np.random.default_rng(7), with_pairs=with_pairs)
+    return graph, random_scores(space, np.random.default_rng(seed), with_pairs=with_pairs)
+
+
+@pytest.mark.parametrize("with_pairs", [False, True])
+@pytest.mark.parametrize("memory_bytes", [1.5e4, 2.5e4])
+def test_bounds_leave_out_no_point_of_a_front(with_pairs, memory_bytes):
+    graph, scores = large_problem(
+        6, 3, with_pairs=with_pairs, memory_bytes=[memory_bytes] * 3, seed=5
+    )
+    fronts = []
+    for most in (0, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(path_search, "UNGUIDED_LABELS", most)
+            fronts.append(front_within(graph, scores))
+    guided, every = fronts
+    assert guided.is_proven
+    assert every.is_proven
+    assert len(every.points) > 10
+    np.testing.assert_allclose(
+        [(p.us, p.score) for p in guided.points],
+        [(p.us, p.score) for p in every.points],
+        rtol=1e-12,
+    )
+
+
+def test_twelve_layers_with_six_limited_nodes_are_proven_in_two_seconds():
+    graph, scores = large_problem(12, 6, memory_bytes=[3e4] * 6, gbps=0.5)
+    begin = time.process_time()
+    found = front_of(graph, scores)
+    took = time.process_time() - begin
+    assert found.is_proven
+    assert len(found.points) > 20
+    assert len({node for point in found.points for node in point.nodes.values()}) > 1
+    assert took < 2.0
 
 
 @pytest.mark.parametrize("with_pairs", [False, True])
 def test_twelve_layers_of_eight_operations_on_six_nodes_are_proven_in_two_seconds(with_pairs):
-    graph, scores = twelve_layers(with_pairs)
+    graph, scores = large_problem(12, 6, with_pairs=with_pairs)
     begin = time.process_time()
     found = front_of(graph, scores)
     assert found.is_proven
@@ -150,7 +215,7 @@ def test_twelve_layers_of_eight_operations_on_six_nodes_are_proven_in_two_second
 
 
 def test_a_front_that_lost_labels_says_so():
-    graph, scores = twelve_layers(with_pairs=False)
+    graph, scores = large_problem(12, 6)
     assert not front_of(graph, scores, most_labels=3).is_proven
 
 
