@@ -37,7 +37,6 @@ LARGE = (
     {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 1},
     {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 2},
     {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 6},
-    {"layers": 12, "nodes": 6, "memory": 0.2, "limited": 6, "pairs": True},
     {"layers": 24, "nodes": 10},
 )
 """Cases without brute force; eight operations each."""

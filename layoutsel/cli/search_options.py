@@ -84,7 +84,7 @@ def show_written(networks: Sequence[FoundNetwork], folder: Path) -> None:
 
 
 def front_table(networks: Sequence[FoundNetwork]) -> Table:
-    """Table of found networks in order of their time.
+    """Table of found networks, sorted by their time.
 
     Numbers of networks that another one dominates on validation data are in parentheses.
     """
@@ -94,7 +94,7 @@ def front_table(networks: Sequence[FoundNetwork]) -> Table:
     columns = ("number", "validation", "test", "predicted", "measured", "sent", "runs of parts")
     table = new_table(*columns, right=columns[:-1])
     best = 0.0
-    for one in networks:
+    for one in sorted(networks, key=lambda one: one.predicted_us):
         is_on_front = one.accuracies.get(TUNE, 1.0) > best
         best = max(best, one.accuracies.get(TUNE, 0.0))
         measured = milliseconds(one.measured[-1].median_us) if one.measured else "-"

@@ -172,3 +172,37 @@ def test_draws_agree_with_the_means_where_much_is_known(tmp_path):
         values = [score(one, network) for one in drawn]
         assert abs(np.mean(values) - score(mean, network)) < 4 * np.std(values) / np.sqrt(40)
         assert np.std(values) < np.std([truth(one) for one in networks])
+
+
+def test_trained_networks_correct_the_choice_of_the_next_one(tmp_path):
+    """Common weights rate ``conv5`` too high; two trained networks tell, and others are chosen."""
+    asked = finished(begun(tmp_path / "run", networks=4.0, queries=60.0))
+
+    def after(network, penalty):
+        fives = sum(operation == "conv5" for (operation,) in network.operations)
+        return asked.accuracies[network] + 0.05 - penalty * fives
+
+    chosen = {}
+    for penalty in (0.0, 0.2):
+        asked.trained.clear()
+        while (point := asked.next_to_train()) is not None:
+            asked.trained[point.architecture] = after(point.architecture, penalty)
+        chosen[penalty] = list(asked.trained)
+        assert len(set(chosen[penalty])) == 4
+        fives = np.array([sum(o == "conv5" for (o,) in one.operations) for one in asked.accuracies])
+        gains = np.array(
+            [asked.corrected()[one] - asked.accuracies[one] for one in asked.accuracies]
+        )
+        if penalty:
+            assert np.corrcoef(fives, gains)[0, 1] < -0.5
+        else:
+            np.testing.assert_allclose(gains, 0.05, atol=1e-6)
+    assert chosen[0.0][:2] == chosen[0.2][:2]
+    assert chosen[0.0][2:] != chosen[0.2][2:]
+
+
+def test_no_trained_network_leaves_accuracies_as_they_are(tmp_path):
+    asked = begun(tmp_path / "run")
+    networks = asked.next()
+    asked.add(networks, [truth(one) for one in networks])
+    assert asked.corrected() == asked.accuracies

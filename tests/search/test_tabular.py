@@ -193,5 +193,5 @@ def test_a_search_within_given_limits_asks_for_nothing_slower_and_lacks_little(t
     assert task.us[known].max() <= limits[1]
     chance = run_search(METHODS["random"], limited, 40, seed=0)
     assert limited.regrets(known, limits).mean() < limited.regrets(chance, limits).mean()
-    with pytest.raises(LayoutselError, match="got a limit of 0.001 ms; expected at least the"):
+    with pytest.raises(LayoutselError, match=r"got a limit of 0\.001 ms; expected at least the"):
         task.table.task("device", "data", (1.0,))

@@ -10,6 +10,7 @@ import numpy as np
 from layoutsel.search.blas_threads import one_blas_thread
 from layoutsel.search.dominance import hypervolume, non_dominated
 from layoutsel.search.fastest import fastest
+from layoutsel.search.found import TUNE
 from layoutsel.search.front import FrontPoint, Scores
 from layoutsel.search.joint.posterior import Posterior
 from layoutsel.search.label_setting import front_of
@@ -73,6 +74,10 @@ class AskedNetworks:
         for asked in run.logged("query", _Query):
             self.space.check_architecture(asked.architecture)
             self.accuracies[asked.architecture] = asked.accuracy
+        self.trained: dict[Architecture, float] = {
+            one.architecture: one.accuracies[TUNE] for one in run.found()
+        }
+        """Validation accuracy after its own training, by network."""
 
     @property
     def left(self) -> int:
@@ -126,12 +131,47 @@ class AskedNetworks:
         most = max(float(us.max(initial=0.0)), 1e-9)
         return hypervolume(us, scores, (most, chance)) / (most * (1 - chance))
 
-    def best(self) -> list[FrontPoint]:
-        """Non-dominated networks so far, as many as are to be trained, spread over the front."""
-        points = self.known_points
-        us, scores = (np.array([getattr(one, name) for one in points]) for name in ("us", "score"))
-        front = [points[index] for index in non_dominated(us, scores, np.zeros((len(us), 0)))]
-        return spread(front, int(self.settings["networks"]))
+    def next_to_train(self) -> FrontPoint | None:
+        """Network to train on its own next, with its placement; None when enough are trained.
+
+        The first half is spread over the front of the accuracies with common weights. Then the
+        front is that of corrected accuracies, and its network furthest from trained ones is next.
+        """
+        count = int(self.settings["networks"])
+        if len(self.trained) >= count:
+            return None
+        first = spread(_front(self.known_points), -(-count // 2))
+        fresh = [one for one in first if one.architecture not in self.trained]
+        if fresh:
+            return fresh[0]
+        corrected = self.corrected()
+        front = _front(
+            [replace(one, score=corrected[one.architecture]) for one in self.known_points]
+        )
+        fresh = [one for one in front if one.architecture not in self.trained]
+        known_us = np.log([one.us for one in self.known_points if one.architecture in self.trained])
+        return max(
+            fresh,
+            key=lambda one: float(np.abs(np.log(one.us) - known_us).min(initial=np.inf)),
+            default=None,
+        )
+
+    def corrected(self) -> dict[Architecture, float]:
+        """Accuracies after training, of the trained networks and as predicted of the others.
+
+        What training adds is a Gaussian process of the layers' choices, given the trained networks
+        (Kennedy and O'Hagan, "Predicting the output from a complex computer code when fast
+        approximations are available", 2000).
+        """
+        gains = [accuracy - self.accuracies[one] for one, accuracy in self.trained.items()]
+        if not gains:
+            return dict(self.accuracies)
+        with one_blas_thread():
+            gain = Posterior.fit(self.graph, list(self.trained), gains)
+            return {
+                one: self.trained.get(one, accuracy + gain.predict(one))
+                for one, accuracy in self.accuracies.items()
+            }
 
     def state(self) -> str:
         """Progress in one line."""
@@ -194,6 +234,12 @@ class AskedNetworks:
 
     def _fastest(self, network: Architecture) -> FrontPoint | None:
         return fastest(self.space, network, self.table, self._routes, self._work, self.most_us)
+
+
+def _front(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """Non-dominated networks, in ascending order of time and score."""
+    us, scores = (np.array([getattr(one, name) for one in points]) for name in ("us", "score"))
+    return [points[index] for index in non_dominated(us, scores, np.zeros((len(us), 0)))]
 
 
 def spread(front: Sequence[FrontPoint], count: int) -> list[FrontPoint]:

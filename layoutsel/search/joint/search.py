@@ -2,18 +2,21 @@
 
 Common weights of all networks are trained once. Then a surrogate of their accuracy is fitted to the
 networks that were asked, its additive part gives the exact front of networks with placements, and
-networks on it are asked next. A few networks of the front are trained on their own at the end.
+networks on it are asked next. A few networks of the front are trained on their own at the end. What
+their training adds corrects the accuracies of the others before the next one is chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from scipy.stats import kendalltau
 
 from layoutsel.core.files import make_folder, replacing
 from layoutsel.device.training import check_torch
 from layoutsel.search.found import NETWORK, SHARED, TUNE, FoundNetwork
+from layoutsel.search.front import FrontPoint
 from layoutsel.search.joint.asking import AskedNetworks
 from layoutsel.search.joint.question import RETRAIN_RATE
 from layoutsel.search.joint.tasks import Pass, Retraining, SharedTraining, TrainingSchedule
@@ -27,8 +30,19 @@ from layoutsel.search.trained import write_trained
 CHECKPOINT = "shared.pt"
 """File of the common weights."""
 
+_COMMON = "shared"
+"""Name of the common weights in reports."""
+
 Say = Callable[[str], None]
 """Function that shows a line of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LoggedPass:
+    """A pass over the data, in the log."""
+
+    report: Pass
+    """Report of the training."""
 
 
 def search_joint(
@@ -90,30 +104,47 @@ def search_joint(
             while chosen := asked.next():
                 asked.add(chosen, trainer.accuracies(chosen))
                 say(asked.state())
-            found = [
-                _trained(run, asked, number, trainer, report) for number in range(len(asked.best()))
-            ]
-    if len(found) > 2:
-        pairs = [(one.accuracies[SHARED], one.accuracies[TUNE]) for one in found]
+            while (point := asked.next_to_train()) is not None:
+                found = _trained(run, asked, point, trainer, report)
+                asked.trained[found.architecture] = found.accuracies[TUNE]
+                say(
+                    f"trained network {found.number}: {100 * found.accuracies[SHARED]:.1f} % right "
+                    f"with common weights, {100 * found.accuracies[TUNE]:.1f} % afterwards"
+                )
+    all_found = sorted(run.found(), key=lambda one: one.predicted_us)
+    if len(all_found) > 2:
+        pairs = [(one.accuracies[SHARED], one.accuracies[TUNE]) for one in all_found]
         say(
             "rank correlation (Kendall) of accuracies with common weights and after training: "
             f"{kendalltau(*zip(*pairs, strict=True)).statistic:.2f}"
         )
-    return found
+    say(_costs(run, asked))
+    return all_found
+
+
+def _costs(run: RunFolder, asked: AskedNetworks) -> str:
+    """Tell what the search has asked and trained, with its processor time."""
+    shared = own = 0.0
+    for made in run.logged("pass", _LoggedPass):
+        if made.report.network == _COMMON:
+            shared += made.report.cpu_s
+        else:
+            own += made.report.cpu_s
+    return (
+        f"cost: {len(asked.accuracies)} accuracies and {len(asked.trained)} trained networks, "
+        f"{shared:.0f} s of processor time for common weights, {own:.0f} s for the networks"
+    )
 
 
 def _trained(
     run: RunFolder,
     asked: AskedNetworks,
-    number: int,
+    point: FrontPoint,
     trainer: JointTrainer,
     report: Callable[[Pass], None],
 ) -> FoundNetwork:
-    """Train a network of the front on its own, and write it; no work if that was done before."""
-    question, point = run.question, asked.best()[number]
-    done = {one.number: one for one in run.found()}
-    if number in done and done[number].architecture == point.architecture:
-        return done[number]
+    """Train a network on its own, and write it."""
+    question, number = run.question, len(asked.trained)
     task = Retraining(
         name=f"network {number}",
         architecture=point.architecture,
