@@ -103,7 +103,7 @@ def offload(
             min=0,
             metavar="N",
             help="Networks that are drawn after each weight of the time, besides the most probable "
-            "one; all compete in short trainings.",
+            "one; they compete in short trainings.",
         ),
     ] = 3,
     retrain_epochs: RetrainEpochsOption = 60,

@@ -81,13 +81,12 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
         ("search", 2),
         ("sweep 2", 1),
     ]
-    # Of each phase, the most probable network and a drawn one; of all, those that none beats.
+    # Of each phase, the most probable network and a drawn one, if none beats that in a trial.
     assert 1 <= len(found) <= 4
     later = [one.phase for one in reports[5:]]
     trials = later.count("trial")
     assert later == ["teacher"] * 3 + ["trial"] * trials + ["retrain"] * 3 * len(found)
     assert trials == 0 or len(found) <= trials <= 4
-    assert [one.predicted.us for one in found] == sorted(one.predicted.us for one in found)
     for one in found:
         assert one.projected.score == pytest.approx(one.projected.bound, abs=1e-3)
         assert sum(one.predicted.bytes.values()) <= 400

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,8 @@ def search(
 ) -> Iterator[OffloadFound]:
     """Train a supernet, and yield networks of its selectors, each retrained.
 
-    Of the most probable network of each phase and some that are drawn, all within the limits, those
-    are retrained that no other one beats in time and accuracy after a short training. Selectors
+    These are the most probable network of each phase, and of some that are drawn those that no
+    other one beats in time and accuracy after a short training. All keep the limits. Selectors
     whose slices are found to keep no limit lead to none; if all are so, the network is one without
     preference, which was found before the training. An interrupted search goes on from the states
     in `folder`.
@@ -121,42 +121,60 @@ def search(
     times = question.prices.times(shape)
     certain = fitting(question, shape, times, unbiased(shape, question.precisions))
     with Training(question.threads, question.limit_s) as training:
-        states = training.supernet(supernet_task(question, times, folder), on_report)
-        choices: dict[str, ProjectedNetwork] = {}
-        random = np.random.default_rng(question.seed)
-        for state in states:
-            noisy = (
-                with_noise(state, random, question.recipe.draw_temperature)
-                for _ in range(question.recipe.drawn_networks)
-            )
-            for one in (state, *noisy):
-                with contextlib.suppress(NoNetwork):
-                    found = fitting(question, shape, times, one)
-                    choices.setdefault(documents.as_text(found.choice), found)
+        states = list(training.supernet(supernet_task(question, times, folder), on_report))
+        random, recipe = np.random.default_rng(question.seed), question.recipe
+        noisy = [
+            with_noise(state, random, recipe.draw_temperature)
+            for state in states
+            for _ in range(recipe.drawn_networks)
+        ]
+        probable = _different(question, shape, times, states)
+        drawn = _different(question, shape, times, noisy)
         train_teacher(question, training, folder, on_report)
-        known = list(choices.values()) or [certain]
-        for projected in promising(question, known, training, folder, on_report):
+        known = list(probable.values()) or [certain]
+        others = [one for text, one in drawn.items() if text not in probable]
+        if others:
+            known += promising(question, known, others, training, folder, on_report)
+        for projected in known:
             yield retrained(question, projected, training, folder, on_report)
+
+
+def _different(
+    question: OffloadSearch,
+    shape: SupernetShape,
+    times: OffloadTimes,
+    states: Iterable[SelectorState],
+) -> dict[str, ProjectedNetwork]:
+    """Networks of selectors within the limits, each once, by their choices as text."""
+    found: dict[str, ProjectedNetwork] = {}
+    for state in states:
+        with contextlib.suppress(NoNetwork):
+            one = fitting(question, shape, times, state)
+            found.setdefault(documents.as_text(one.choice), one)
+    return found
 
 
 def promising(
     question: OffloadSearch,
     known: list[ProjectedNetwork],
+    others: list[ProjectedNetwork],
     training: Training,
     folder: Path,
     on_report: OnReport = lambda _report: None,
 ) -> list[ProjectedNetwork]:
-    """Networks that no other one beats in time and in accuracy after a short training."""
-    if len(known) == 1:
-        return known
+    """Find the others that no network of both beats in time and accuracy, trained for a short time.
+
+    Known ones are not judged by this: those that learn slowly may be the best in the end.
+    """
     us, accuracy = [], []
     recipe = replace(question.recipe, retrain_epochs=question.recipe.trial_epochs)
-    for one in known:
+    every = [*known, *others]
+    for one in every:
         task = replace(_task(question, one, folder, TRIAL), recipe=recipe)
         accuracy.append(training.network(task, on_report).accuracies["tune"])
         us.append(question.prices.predict(sliced(question.space, one.choice)).us)
     kept = non_dominated(np.array(us), np.array(accuracy), np.zeros((len(us), 0)))
-    return [known[one] for one in kept]
+    return [every[number] for number in kept if number >= len(known)]
 
 
 def fitting(

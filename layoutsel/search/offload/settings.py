@@ -22,7 +22,7 @@ SELECTORS = ("operations", "resources", "channels", "precision", "position")
 class OffloadRecipe:
     """Settings of the training."""
 
-    warm_epochs: int = 12
+    warm_epochs: int = 8
     """Number of passes that train weights alone, with random selectors."""
     search_epochs: int = 10
     """Number of passes with the first weight of the time."""
@@ -33,11 +33,12 @@ class OffloadRecipe:
     retrain_epochs: int = 60
     """Number of passes with each network that was found, and with their teacher."""
     drawn_networks: int = 3
-    """Number of networks that are drawn after each phase, besides the most probable one."""
+    """Number of networks that are drawn after each phase, besides the most probable one. Mixtures
+    of operations may favour some that are weak alone, which single networks show."""
     draw_temperature: float = 3.0
     """Operations of drawn networks have this root of their probabilities."""
     trial_epochs: int = 8
-    """Number of passes with each of these networks, to choose those that are trained further."""
+    """Number of passes with each of these networks, to choose drawn ones for further training."""
     teacher_weight: float = 0.7
     """Weight of the teacher's answers in the loss of each found network, and one minus that of the
     labels; 0 for none. The teacher is the hand-made network on one device (arXiv 1503.02531)."""
@@ -53,10 +54,8 @@ class OffloadRecipe:
     """Step of the multipliers of limits, for a value of e times the limit."""
     batch: int = 128
     """Number of samples of a step."""
-    temperatures: tuple[float, float] = (0.7, 0.4)
-    """Temperature of samples at the beginning of the search, and at its end and in the sweep.
-    Both are below 1, so that weights are trained, and selectors learn, with nearly single
-    operations; mixtures favour operations that are cheap and weak on their own."""
+    temperatures: tuple[float, float] = (5.0, 0.5)
+    """Temperature of samples at the beginning of the search, and at its end and in the sweep."""
 
     def __post_init__(self) -> None:
         if not self.time_weights or min(self.time_weights) < 0:
