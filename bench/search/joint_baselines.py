@@ -28,18 +28,9 @@ from layoutsel.search.pricing import priced
 from layoutsel.search.product_graph import product_graph
 from layoutsel.search.run_folder import RunFolder
 from layoutsel.search.space import Architecture
-from search.joint_methods import (
-    CHANCE,
-    METHODS,
-    OURS,
-    QUERIES,
-    SCENARIOS,
-    Ask,
-    Oracle,
-    Task,
-    feasible,
-    question,
-)
+from search.joint_methods import METHODS, OURS
+from search.joint_others import feasible
+from search.joint_task import CHANCE, QUERIES, SCENARIOS, Ask, Oracle, Task, question
 
 SEEDS, QUANTILE = 8, 0.99
 """Searches of each method, and the quantile of the times of random networks that is the reference."""
