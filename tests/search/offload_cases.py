@@ -346,3 +346,45 @@ def distillation_losses(_argument):
         "gradient": hot.grad.numpy(),
         "of squares": (difference / (6 * 5)).numpy(),
     }
+
+
+def traded_off(case):
+    """Selectors that trade utilities of operations and open gates off against time or bytes.
+
+    For each weight: the expected cost, and the probabilities as of a training. All begin alike.
+    """
+    kind, weights, seed = case
+    space = small_space((2, 1))
+    shape = SupernetShape.of(space)
+    times = priced(space, seed).times(shape)
+    found = []
+    for weight in weights:
+        torch.manual_seed(seed)
+        selectors = Selectors(shape)
+        useful = [torch.rand(one.shape) for one in selectors.operations]
+        optimizer = torch.optim.Adam(selectors.parameters(), lr=0.1)
+        for _ in range(150):
+            chosen = selectors.probabilities()
+            cost = expected(shape, times, chosen)
+            value = sum((p * u).sum() for p, u in zip(chosen.operations, useful, strict=True))
+            value = value + sum(one.mean() for one in chosen.channels.values())
+            optimizer.zero_grad()
+            (weight * torch.log(getattr(cost, kind)) - value).backward()
+            optimizer.step()
+            selectors.limit()
+        with torch.no_grad():
+            chosen = selectors.probabilities()
+            reached = float(getattr(expected(shape, times, chosen), kind))
+        found.append(
+            (
+                reached,
+                {
+                    "operations": tuple(one.numpy() for one in chosen.operations),
+                    "resources": tuple(one.numpy() for one in chosen.resources),
+                    "channels": {name: one.numpy() for name, one in chosen.channels.items()},
+                    "precision": chosen.precision.numpy(),
+                    "position": chosen.position.numpy(),
+                },
+            )
+        )
+    return found

@@ -235,6 +235,19 @@ def test_the_tightest_limit_is_named():
         fits.most_accurate(0.5)
 
 
+@pytest.mark.parametrize("memory_bytes", [(), [3e4] * 6])
+def test_a_growing_weight_of_time_never_chooses_a_slower_network(memory_bytes):
+    graph, scores = large_problem(12, 6, memory_bytes=memory_bytes, gbps=0.5)
+    front = front_of(graph, scores)
+    chosen = [front.weighted(weight) for weight in (0.0, *np.geomspace(1e-4, 1.0, 30))]
+    for light, heavy in itertools.pairwise(chosen):
+        assert heavy.us <= light.us
+        assert heavy.score <= light.score
+    assert chosen[0] == front.points[-1]
+    assert chosen[-1] == front.points[0]
+    assert len({point.us for point in chosen}) > 5
+
+
 def test_more_bandwidth_never_slows_the_front_down_and_moves_work_to_the_faster_node():
     space = chain_space(3, ("conv3", "conv5", "skip"))
     scores = random_scores(space, np.random.default_rng(3), with_pairs=False)

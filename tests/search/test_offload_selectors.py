@@ -1,12 +1,15 @@
 """Selectors, the expected time, and the training of a supernet."""
 
 import importlib.util
+import itertools
 import math
 import random
 
 import pytest
 
-from layoutsel.search.offload.settings import SELECTORS
+from layoutsel.search.offload.projection import project
+from layoutsel.search.offload.settings import SELECTORS, OffloadLimits, SelectorState
+from layoutsel.search.offload.supernet_shape import SupernetShape
 from tests.search.offload_problems import drawn_choice, planner_us, priced, small_space
 
 needs_torch = pytest.mark.skipif(
@@ -89,3 +92,25 @@ def test_an_interrupted_training_goes_on(checked, tmp_path):
         ("SelectorState", "sweep 1"),
     ]
     assert resumed == whole
+
+
+@pytest.mark.parametrize("kind", ["us", "bytes"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_growing_weight_never_raises_the_cost_of_the_projected_network(checked, kind, seed):
+    weights = (0.0, 0.03, 0.3, 1.0, 3.0, 10.0)
+    space = small_space((2, 1))
+    shape = SupernetShape.of(space)
+    times = priced(space, seed).times(shape)
+    reached, projected = [], []
+    for weight, (cost, state) in zip(
+        weights, checked("traded_off", (kind, weights, seed)), strict=True
+    ):
+        held = SelectorState(
+            phase="test", time_weight=weight, expected_us=0.0, expected_bytes=0.0, **state
+        )
+        network = project(shape, times, held, OffloadLimits())
+        reached.append(cost)
+        projected.append(getattr(network, kind))
+    for costs in (reached, projected):
+        assert all(later <= before * (1 + 1e-3) for before, later in itertools.pairwise(costs))
+        assert costs[-1] < 0.7 * costs[0]
