@@ -47,7 +47,7 @@ class GuidedSearch:
     known: tuple[FrontPoint, ...]
     """Non-dominated feasible networks so far."""
 
-    def run(self, most_us: float, lost: Sequence[FrontPoint]) -> Front | None:
+    def run(self, most_us: float, lost: Sequence[FrontPoint], *, is_whole: bool) -> Front | None:
         """Find the front; None if no network keeps the limits.
 
         Parameters
@@ -56,9 +56,11 @@ class GuidedSearch:
             Time that is enough for most of the front, microseconds.
         lost
             Points of a front with fewer limits that are infeasible; its others are the known ones.
+        is_whole
+            True if that front is proven.
         """
         grid, best = self._bounds(most_us)
-        is_proven, target, labels = self._untouched(grid, lost), best, 0
+        is_proven, target, labels = is_whole & self._untouched(grid, lost), best, 0
         for planned in _DELAYS:
             delay = np.inf if time.monotonic() > self.deadline else planned
             target = self._target(grid, best, target, delay)

@@ -75,6 +75,7 @@ def front_within(
     limited: set[int] = set()
     known: list[FrontPoint] = []
     lost: list[FrontPoint] = []
+    is_whole = False
     while True:
         search = PathSearch(
             graph=graph,
@@ -87,12 +88,14 @@ def front_within(
         found = search.run()
         if search.is_too_large:
             guided = GuidedSearch(graph, scores, most_us, most_labels, deadline, tuple(known))
-            return guided.run(lost[-1].us + _most_transfer_us(graph), lost)
+            longest_us = lost[-1].us + _most_transfer_us(graph)
+            return guided.run(longest_us, lost, is_whole=is_whole)
         over = [search.memory.exhausted(path) for path in search.paths]
         if found is None or not any(over):
             return found
         known = [point for point, nodes in zip(found.points, over, strict=True) if not nodes]
         lost = [point for point, nodes in zip(found.points, over, strict=True) if nodes]
+        is_whole = found.is_proven
         limited.update(*over)
 
 

@@ -26,6 +26,8 @@ from layoutsel.search.space import Architecture
 
 UNGUIDED_LABELS = 300
 """Maximum number of labels of a vertex with memory that are followed without bounds."""
+_FEW_LABELS = 10_000
+"""Maximum number of labels that reach a node and are extended without comparison."""
 _HURRIED_LABELS = 500
 """Maximum number of labels of a vertex after the time limit."""
 _Vertex = tuple[int, int]
@@ -125,7 +127,9 @@ class PathSearch:
                     if (before, source) in vertices
                 ]
                 joined = PathLabels.join(parts)
-                yield before, node, joined if self.required is not None else self._reduce(joined)
+                # Required scores leave out most of a few labels at less cost than comparisons.
+                is_few = self.required is not None and len(joined.us) <= _FEW_LABELS
+                yield before, node, joined if is_few else self._reduce(joined)
 
     def _extend(
         self, number: int, layer: Layer, edge: tuple[int, int, int], labels: PathLabels

@@ -95,9 +95,8 @@ def test_an_interrupted_training_goes_on(checked, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["us", "bytes"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_growing_weight_never_raises_the_cost_of_the_projected_network(checked, kind, seed):
-    weights = (0.0, 0.03, 0.3, 1.0, 3.0, 10.0)
+def test_a_growing_weight_never_raises_the_cost_of_the_projected_network(checked, kind):
+    weights, seed = (0.0, 0.1, 1.0, 10.0), 0
     space = small_space((2, 1))
     shape = SupernetShape.of(space)
     times = priced(space, seed).times(shape)
