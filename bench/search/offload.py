@@ -7,8 +7,8 @@ time that the hand-made network's best split takes; on a link as slow as this, t
 nothing. Hand-made networks get as many passes over the training data as a search with one
 retraining, and all networks learn from the same teacher. ``--parts`` chooses the comparisons; with
 ``frozen``, a seed takes six more searches. A run that was interrupted goes on from its JSON file,
-and an interrupted search from its folder. A seed of ``--parts channels,limits`` took about 25
-minutes of processor time.
+and an interrupted search from its folder. By the times of its trainings, a seed of ``--parts
+channels,limits`` takes about 25 minutes of one core.
 """
 
 from __future__ import annotations
