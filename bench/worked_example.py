@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -267,7 +267,7 @@ def main() -> None:
                 # A node that has waited for a message takes longer.
                 "predicted_us": one.us
                 + planned.engine.wake_us * planned.statistics.slowdown(one.node),
-                "measured_us": float(np.median(stepper.computed_us[one.id])),
+                "measured_us": _median(stepper.computed_us[one.id]),
             }
             for one in route.segments
         ],
@@ -290,6 +290,11 @@ def main() -> None:
         f"{row['predicted_ms']:.2f} ms, {100 * row['error']:+.1f} %"
     )
     save(arguments.json, [row])
+
+
+def _median(us: Sequence[float]) -> float | None:
+    """Median; None for a segment that no request has reached."""
+    return float(np.median(us)) if us else None
 
 
 if __name__ == "__main__":
