@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "placement.h"
+
 namespace layoutsel {
 
 namespace {
@@ -33,6 +35,7 @@ int ParallelLaunch(ParallelLambda body, void* cdata, int num_task) {
     ParallelGroupEnv env{nullptr, 1};
     return body(0, &env, cdata);
   }
+  KeepTeamApart(threads);
   TVMFFIObjectHandle failure = nullptr;
 #pragma omp parallel num_threads(threads)
   {
@@ -72,6 +75,7 @@ int GetNumThreads() {
 
 ScopedThreads::ScopedThreads() : before_(omp_get_max_threads()) {
   if (GetNumThreads() != before_) omp_set_num_threads(GetNumThreads());
+  if (!omp_in_parallel()) KeepTeamApart(GetNumThreads());
 }
 
 ScopedThreads::~ScopedThreads() {
