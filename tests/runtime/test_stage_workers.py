@@ -104,15 +104,15 @@ class TestThreads:
         """Read from /proc, those that OpenMP starts among them."""
         before = os.sched_getaffinity(0)
         core = max(before)
-        known = tasks()
+        known = {task: cores_of(task) for task in tasks()}
         with compiled.worker(threads=2, cores=[core]) as worker:
             worker.run("trunk", {"input.0": image()}).result(LIMIT_S)
-            started = tasks() - known
+            started = tasks() - set(known)
             allowed = [cores_of(task) for task in started]
             # The thread that watches the limit computes nothing, and stays where the caller is.
             assert allowed.count(str(core)) == len(allowed) - 1 >= 1
         assert os.sched_getaffinity(0) == before
-        assert str(core) not in map(cores_of, known)
+        assert {task: cores_of(task) for task in known} == known
 
     def test_the_callers_openmp_stays(self, compiled):
         library = ctypes.CDLL("libgomp.so.1")
