@@ -76,7 +76,7 @@ void KeepTeamApart(int threads) {
   int core = sched_getcpu();
   if (core < 0 || core == team.left_out) return;
   cpu_set_t cores;
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0 || CPU_COUNT(&cores) < 2) return;
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0 || CPU_COUNT(&cores) < threads) return;
   team.left_out = core;
   CPU_CLR(core, &cores);
   std::lock_guard<std::mutex> lock(team.mutex);

@@ -94,3 +94,17 @@ def test_a_caller_that_may_leave_its_core_later_has_its_team_apart(model):
         return False
 
     assert run_in_thread(widen)
+
+
+def test_more_threads_than_cores_stay_free():
+    """Else all but one would share the remaining cores."""
+    crowded = layoutsel.optimize(
+        convolution(), cost="roofline", verify_speed=False, units=["cpu"], threads=len(CORES) + 1
+    )
+
+    def crowd():
+        before = others()
+        crowded(image())
+        return left_out(others() - before)
+
+    assert run_in_thread(crowd) == set()
