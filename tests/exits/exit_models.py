@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
+import time
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from exit_networks import NETWORKS
+from stage_gate import LIMIT_S
 
 import layoutsel
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
@@ -123,3 +126,13 @@ def check(answer, exits, want):
     assert answer.score == pytest.approx(score, abs=1e-5)
     assert answer.label == label
     assert answer.us > 0
+
+
+def assert_ends_well(child: int) -> None:
+    """Wait for a forked process, at most the tests' limit; its status is to be 0."""
+    end = time.monotonic() + LIMIT_S
+    ended, status = 0, None
+    while not ended and time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.01)
+    assert (ended, status) == (child, 0)

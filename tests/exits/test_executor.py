@@ -16,6 +16,7 @@ from exit_models import (
     ARRANGEMENTS,
     WORKERS,
     arranged,
+    assert_ends_well,
     check,
     compiled,
     expected,
@@ -379,10 +380,5 @@ class TestClosing:
                     status = int([a.label for a in found] != [a.label for a in want])
                 finally:
                     os._exit(status)
-            end = time.monotonic() + LIMIT_S
-            ended, status = 0, None
-            while not ended and time.monotonic() < end:
-                ended, status = os.waitpid(child, os.WNOHANG)
-                time.sleep(0.01)
-            assert (ended, status) == (child, 0)
+            assert_ends_well(child)
             check(model(x), model.exits, expected("chain", x))

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from exit_models import check, expected, images, policy_of, started
+from exit_models import assert_ends_well, check, expected, images, policy_of, started
 from stage_gate import LIMIT_S, Gate
 
 from layoutsel.errors import ForkedError, InputError, LayoutselError, WorkerClosed
@@ -85,12 +85,7 @@ class TestFailures:
                     status = 0
                 finally:
                     os._exit(status)
-            end = time.monotonic() + LIMIT_S
-            ended, status = 0, None
-            while not ended and time.monotonic() < end:
-                ended, status = os.waitpid(child, os.WNOHANG)
-                time.sleep(0.01)
-            assert (ended, status) == (child, 0)
+            assert_ends_well(child)
             check(server.submit(x).result(LIMIT_S), model.exits, expected("chain", x))
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import check, expected, images, network, policy_of, started
+from exit_models import assert_ends_well, check, expected, images, network, policy_of, started
 from stage_gate import LIMIT_S, Gate
 
 from layoutsel.device import stage_caller
@@ -233,12 +233,7 @@ def test_a_forked_process_answers_as_well():
                 status = int([a.label for a in model.all(x)] != [a.label for a in want])
             finally:
                 os._exit(status)
-        end = time.monotonic() + LIMIT_S
-        ended, status = 0, None
-        while not ended and time.monotonic() < end:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            time.sleep(0.01)
-        assert (ended, status) == (child, 0)
+        assert_ends_well(child)
 
 
 @pytest.mark.parametrize(
