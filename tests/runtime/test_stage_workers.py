@@ -112,7 +112,9 @@ class TestThreads:
             # The thread that watches the limit computes nothing, and stays where the caller is.
             assert allowed.count(str(core)) == len(allowed) - 1 >= 1
         assert os.sched_getaffinity(0) == before
-        assert {task: cores_of(task) for task in known} == known
+        # Other tests' threads may end meanwhile.
+        now = {task: cores_of(task) for task in known}
+        assert {task: cores or known[task] for task, cores in now.items()} == known
 
     def test_the_callers_openmp_stays(self, compiled):
         library = ctypes.CDLL("libgomp.so.1")
