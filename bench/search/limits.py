@@ -111,7 +111,7 @@ def offload_networks(run: RunFolder, count: int) -> Iterator[Drawn]:
     for number in range(count):
         state = random_selectors(shape, random)
         free = prices.predict(sliced(asked.space, fitting(asked, shape, times, state).choice))
-        least_us = times.fixed_us + times.message.us
+        least_us = times.fixed_us() + times.links[0].message.us
         limit_us = float(random.uniform(least_us + 0.2 * (free.us - least_us), free.us))
         limited = replace(asked, limits=OffloadLimits(us=limit_us))
         choice = fitting(limited, shape, times, state).choice

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 def offload(
     link: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--link",
-            metavar="RATE,TIME",
-            help="Rate and round trip of the link, such as 20Mbit/s,5ms.",
+            metavar="[NAME=]RATE,TIME",
+            help="Rate and round trip of the link, such as 20Mbit/s,5ms. Of several with names, "
+            "such as wifi=20Mbit/s,5ms, each network uses one.",
             show_default=False,
         ),
     ],

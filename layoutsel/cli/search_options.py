@@ -104,7 +104,7 @@ def front_table(networks: Sequence[FoundNetwork]) -> Table:
             _percent(one, TEST),
             milliseconds(one.predicted_us),
             measured,
-            f"{one.sent_bytes} B",
+            f"{one.sent_bytes} B" + (f" over {one.link}" if one.link else ""),
             _runs(one),
         )
     return table

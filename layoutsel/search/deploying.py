@@ -30,6 +30,7 @@ from layoutsel.cost.graph import Subgraph
 from layoutsel.runtime.loading import load
 from layoutsel.runtime.samples import random_inputs, rel_l2_err
 from layoutsel.search.found import NETWORK, FoundNetwork, Measurement
+from layoutsel.search.link_choice import over_link
 from layoutsel.search.run_folder import RunFolder
 from layoutsel.search.trained import part_of
 from tvm_passes.decision import SubgraphId
@@ -160,15 +161,16 @@ def measure(
     """
     folder, question = run.folder_of(found.number), run.question
     file = folder / NETWORK
-    _check_machines(question.topology, engine)
+    topology, statistics = over_link(question.topology, question.statistics, found.link)
+    _check_machines(topology, engine)
     say(f"planning {file} for {', '.join(found.nodes)}")
     planned = distributions_as_found(
         file,
         found.placement,
-        question.topology,
-        question.statistics,
+        topology,
+        statistics,
         run.path,
-        engine=engine_between(question.topology, engine),
+        engine=engine_between(topology, engine),
         **options,
     )
     sent = sum(one.bytes for route in planned[LATENCY].routes for one in route.transfers)
@@ -182,7 +184,7 @@ def measure(
     metric = planned[LATENCY].metrics[LATENCY]
     planned = with_stage_times(planned, artifacts, engine_profile(engine).bare_us)
     planned.save(folder / DISTRIBUTIONS)
-    origin = artifacts[planned.classes[question.topology.origin]]
+    origin = artifacts[planned.classes[topology.origin]]
     with deploy(
         planned, LATENCY, artifacts, engine=engine, security=security, address=address
     ) as deployed:

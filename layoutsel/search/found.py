@@ -89,6 +89,8 @@ class FoundNetwork(SavedDocument):
     """ONNX files of single nodes' parts, by node; empty if only the whole network was written."""
     precision: str = field(default="float32", metadata=documents.OPTIONAL)
     """Precision of sent tensors."""
+    link: str = field(default="", metadata=documents.OPTIONAL)
+    """Link of the origin that they are sent over; empty if there is one alone."""
     measured: tuple[Measurement, ...] = field(default=(), metadata=documents.OPTIONAL)
     """Measurements, the latest one last."""
 

@@ -12,6 +12,7 @@ from layoutsel.cluster.statistics import Statistics
 from layoutsel.cluster.topology import Topology
 from layoutsel.core.files import make_folder, replacing
 from layoutsel.search.found import NETWORK, FoundMessage, FoundNetwork
+from layoutsel.search.link_choice import ANY
 from layoutsel.search.offload.comparisons import placements_of
 from layoutsel.search.offload.pricing import OffloadPrices
 from layoutsel.search.offload.search import OffloadFound, OffloadSearch, search
@@ -149,7 +150,7 @@ def search_offload(
             found.append(one)
             say(
                 f"found a network of {one.predicted.us / 1e3:.3f} ms that sends "
-                f"{sum(one.predicted.bytes.values())} bytes, "
+                f"{sum(one.predicted.bytes.values())} bytes{_over(one.network.link)}, "
                 f"{100 * one.accuracies['tune']:.1f} % right"
             )
         kept = _front(found)
@@ -172,6 +173,11 @@ def _say_alternatives(
     best = min(alone, key=lambda node: alone[node])
     if alone[best] < us:
         say(f"to divide it does not pay over this link: {best} alone is faster")
+
+
+def _over(link: str) -> str:
+    """The link in a sentence, if there is a choice."""
+    return f" over {link}" if link != ANY else ""
 
 
 def _log(run: RunFolder, made: SearchReport, number: int) -> None:
@@ -211,6 +217,7 @@ def _kept(run: RunFolder, number: int, one: OffloadFound, prices: OffloadPrices)
         accuracies=dict(one.accuracies),
         parts={nodes[0]: FIRST, nodes[1]: SECOND},
         precision=choice.precision,
+        link=choice.link,
     )
     run.keep(found)
     return found

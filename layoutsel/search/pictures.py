@@ -15,6 +15,7 @@ from layoutsel.report.curves import Series, write_curves
 from layoutsel.search.drawing import draw_network
 from layoutsel.search.fastest import fastest
 from layoutsel.search.found import TEST, TUNE, FoundNetwork
+from layoutsel.search.link_choice import over_link
 from layoutsel.search.parts import parts_of
 from layoutsel.search.prices import PriceTable
 from layoutsel.search.run_folder import RunFolder
@@ -110,20 +111,20 @@ def _bandwidths(
 ) -> Path:
     """Draw the least time of each network by the rate of links, and where its placement changes."""
     question = run.question
-    rate = min((link.gbps for link in question.topology.links), default=1.0)
     series = []
     for one in networks:
+        topology, statistics = over_link(question.topology, question.statistics, one.link)
+        rate = min((link.gbps for link in topology.links), default=1.0)
         times, changes = [], []
         before: Mapping[str, str] = {}
         for factor in FACTORS:
-            faster = _faster(question.topology, factor)
-            routes = MessageRoutes(faster, question.statistics, question.engine)
+            routes = MessageRoutes(_faster(topology, factor), statistics, question.engine)
             point = fastest(question.space, one.architecture, table, routes)
             if point is None:
                 continue
             times.append((1e3 * rate * factor, point.us / 1e3))
             if point.nodes != before:
-                changes.append((times[-1], _away(point.nodes, question.topology.origin)))
+                changes.append((times[-1], _away(point.nodes, topology.origin)))
             before = point.nodes
         series.append(Series(name=f"network {one.number}", points=tuple(times)))
         series.append(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from layoutsel.cluster.statistics import NodeState, Statistics
-from layoutsel.cluster.topology import SCHEMA_VERSION, Header, Link, Node, Topology
+from layoutsel.cluster.topology import SCHEMA_VERSION, SWITCH, Header, Link, Node, Topology
 from tvm_passes.errors import LayoutselError
 
 DEVICE, SERVER = "device", "server"
@@ -22,7 +23,7 @@ _AMOUNT = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z/]+)\s*", re.IGNOREC
 
 
 def two_devices(
-    link: str,
+    link: str | Sequence[str],
     *,
     device: Path | None = None,
     server: Path | None = None,
@@ -34,7 +35,8 @@ def two_devices(
     Parameters
     ----------
     link
-        Rate and round trip, such as ``20Mbit/s,5ms``.
+        Rate and round trip, such as ``20Mbit/s,5ms``. Several ones have names, such as
+        ``wifi=20Mbit/s,5ms``; each goes over a switch of this name.
     device, server
         Machine files; None for this machine.
     threads
@@ -47,7 +49,7 @@ def two_devices(
     LayoutselError
         If a value is out of range.
     """
-    gbps, rtt_us = parse_link(link)
+    joined = parse_links((link,) if isinstance(link, str) else link)
     files = (device, server)
     nodes = tuple(
         Node(
@@ -61,8 +63,8 @@ def two_devices(
         directed=False,
         multigraph=False,
         graph=Header(schema_version=SCHEMA_VERSION, origin=DEVICE),
-        nodes=nodes,
-        links=(Link(source=DEVICE, target=SERVER, gbps=gbps, rtt_us=rtt_us),),
+        nodes=(*nodes, *(Node(id=name, kind=SWITCH) for name in joined if name)),
+        links=tuple(one for name, values in joined.items() for one in _links(name, *values)),
     )
     busy = zip((DEVICE, SERVER), loads, strict=True)
     statistics = Statistics(
@@ -71,6 +73,34 @@ def two_devices(
     topology.check(file="topology")
     statistics.check(topology)
     return topology, statistics
+
+
+def _links(name: str, gbps: float, rtt_us: float) -> Iterator[Link]:
+    """Links of a way between both devices, over a switch if it has a name."""
+    yield Link(source=DEVICE, target=name or SERVER, gbps=gbps, rtt_us=rtt_us)
+    if name:
+        yield Link(source=name, target=SERVER, gbps=gbps, rtt_us=0.0)
+
+
+def parse_links(texts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
+    """Parse links such as ``wifi=20Mbit/s,5ms`` by name; one alone may have none.
+
+    Raises
+    ------
+    LayoutselError
+        If a link has another form, or several have no names of their own.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, equals, link = text.rpartition("=")
+        is_taken = bool(equals) and name in ("", DEVICE, SERVER, *found)
+        if is_taken or (len(texts) > 1 and not name):
+            raise LayoutselError(
+                f"--link {text}: expected a name of its own for each of several links, such as "
+                f"wifi=20Mbit/s,5ms; not {DEVICE} or {SERVER}"
+            )
+        found[name] = parse_link(link)
+    return found
 
 
 def parse_link(text: str) -> tuple[float, float]:

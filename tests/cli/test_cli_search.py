@@ -84,11 +84,13 @@ def test_a_joint_search_is_shown_drawn_and_deployed(files, tmp_path):
 @pytest.mark.nightly
 def test_a_search_for_two_devices_is_deployed(files, tmp_path):
     files()
-    options = (*LINK, "--space", tmp_path / "space.json", "--cost", "roofline")
+    links = ("--link", "wifi=20Mbit/s,5ms", "--link", "cell=80Mbit/s,30ms")
+    options = (*links, "--space", tmp_path / "space.json", "--cost", "roofline")
     short = ("--epochs", 1, "--sweep-epochs", 1, "--drawn", 0, "--retrain-epochs", 1)
     succeed("search", "offload", *options, "-o", tmp_path / "run", *short)
     folder = tmp_path / "run" / "0"
     assert {"first.onnx", "second.onnx", "network.onnx"} <= {one.name for one in folder.iterdir()}
+    assert FoundNetwork.load(folder / "found.json").link in ("wifi", "cell")
     text = succeed("search", "deploy", folder, "--requests", 3, "--cost", "roofline")
     assert "measured" in text
     succeed("search", "show", tmp_path / "run", "--svg")
@@ -143,6 +145,7 @@ def test_limits_that_nothing_keeps_are_refused_before_any_training(files, topolo
     ("options", "told"),
     [
         (("--link", "0Mbit/s,5ms"), "--link 0Mbit/s,5ms: expected a rate above 0"),
+        ((*LINK, "--link", "a=2Mbit/s,5ms"), "--link 20Mbit/s,5ms: expected a name of its own"),
         ((*LINK, "--max-bytes", "few"), "--max-bytes few: expected a size above 0"),
         ((*LINK, "--precisions", "int4"), "precision 'int4': expected one of float32"),
         ((*LINK, "--data", "cifar"), "data set 'cifar': expected one of"),

@@ -44,6 +44,7 @@ def as_tensors(state):
         {name: torch.from_numpy(one) for name, one in state.channels.items()},
         torch.from_numpy(state.precision),
         torch.from_numpy(state.position),
+        torch.from_numpy(state.link),
     )
 
 
@@ -85,10 +86,11 @@ def sampled_shares(probability):
 def expected_of(cases):
     """Expected times and bytes of one-hot selectors of drawn choices."""
     found = []
-    for space, prices_seed, choice_seed in cases:
+    for space, prices_seed, choice_seed, links in cases:
         shape = SupernetShape.of(space)
-        times = priced(space, prices_seed).times(shape)
-        state = one_hot(shape, drawn_choice(space, choice_seed))
+        times = priced(space, prices_seed, several_links=len(links) > 1).times(shape)
+        names = tuple(one.name for one in times.links)
+        state = one_hot(shape, drawn_choice(space, choice_seed, links), names)
         cost = expected(shape, times, as_tensors(state))
         found.append((float(cost.us), float(cost.bytes)))
     return found
@@ -181,9 +183,10 @@ def bounds_of_selectors(_argument):
 
 def ascent_to_a_limit(kind):
     """Expected values over their limit, and both multipliers, after each selector step."""
-    task = tiny_task(small_space((2, 1)))
+    space = small_space((2, 1))
+    task = replace(tiny_task(space), times=priced(space).times(SupernetShape.of(space)))
     training = BilevelTraining(replace(task, limits=OffloadLimits()), tiny_data())
-    fixed = task.times.fixed_us if kind == "us" else 0.0
+    fixed = task.times.fixed_us() if kind == "us" else 0.0
     with torch.no_grad():
         most = fixed + (float(getattr(training._expected(), kind)) - fixed) / 2
     task = replace(task, limits=OffloadLimits(**{kind: most}))
@@ -205,7 +208,7 @@ def tiny_task(space, **changes):
     )
     return SupernetTask(
         space=space,
-        times=priced(space).times(SupernetShape.of(space)),
+        times=priced(space, several_links=True).times(SupernetShape.of(space)),
         recipe=recipe,
         checkpoint="/nonexistent/supernet.pt",
         fingerprint="test",
@@ -265,6 +268,7 @@ def sliced_and_masked(cases):
             channels={name: one.astype(np.float32) for name, one in state.channels.items()},
             precision=state.precision.astype(np.float32),
             position=state.position.astype(np.float32),
+            link=state.link.astype(np.float32),
         )
         supernet.eval()
         with torch.no_grad():
@@ -384,6 +388,7 @@ def traded_off(case):
                     "channels": {name: one.numpy() for name, one in chosen.channels.items()},
                     "precision": chosen.precision.numpy(),
                     "position": chosen.position.numpy(),
+                    "link": chosen.link.numpy(),
                 },
             )
         )

@@ -20,7 +20,7 @@ from layoutsel.search.operations import NONE, SKIP
 from layoutsel.search.parts import SUM, parts_of
 from layoutsel.search.placing import cluster_of, placed_us
 from layoutsel.search.space import Architecture, Cell, Space
-from tests.search.spaces import random_prices, routes_over
+from tests.search.spaces import random_prices, routes_over, routes_over_links
 
 MIXED = ("none", "skip", "conv1", "conv3", "max3")
 """Operations for which a channel that is not sent is the same as one that is zero."""
@@ -51,21 +51,27 @@ def small_space(
     )
 
 
-def priced(space: Space, seed: int = 0, scale_us: float = 100.0) -> OffloadPrices:
+LINKS = ("n1", "sw", "cell")
+"""Links of :func:`priced` with several of them."""
+
+
+def priced(
+    space: Space, seed: int = 0, scale_us: float = 100.0, *, several_links: bool = False
+) -> OffloadPrices:
     """Random prices on two different devices, the second one busy."""
-    routes = routes_over(2)
+    routes = routes_over_links() if several_links else routes_over(2)
     table = random_prices(space, routes.topology, seed, scale_us)
     return OffloadPrices(routes, lambda _missing: table, table)
 
 
-def drawn_choice(space: Space, seed: int) -> OffloadChoice:
+def drawn_choice(space: Space, seed: int, links: tuple[str, ...] = ("",)) -> OffloadChoice:
     """A random network with a random placement that never returns to the first device.
 
     Sums are on the first device if all their inputs are, as relaxed selectors place them.
     """
     rng = random.Random(seed)
     architecture = space.draw(np.random.default_rng(seed))
-    return drawn_placement(space, architecture, rng)
+    return replace(drawn_placement(space, architecture, rng), link=rng.choice(links))
 
 
 def drawn_placement(space: Space, architecture: Architecture, rng: random.Random) -> OffloadChoice:
@@ -93,7 +99,9 @@ def drawn_placement(space: Space, architecture: Architecture, rng: random.Random
     )
 
 
-def one_hot(shape: SupernetShape, choice: OffloadChoice) -> SelectorState:
+def one_hot(
+    shape: SupernetShape, choice: OffloadChoice, links: tuple[str, ...] = ("",)
+) -> SelectorState:
     """Selectors of probability 0 and 1 that choose a network, its placement and channels."""
     made = tensors_of_nodes(shape, choice.architecture)
     operations, resources = [], []
@@ -121,6 +129,7 @@ def one_hot(shape: SupernetShape, choice: OffloadChoice) -> SelectorState:
         channels=channels,
         precision=np.array([float(name == choice.precision) for name in PRECISIONS]),
         position=np.eye(len(shape.cells))[transmission_cells(shape, choice.devices)[0]],
+        link=np.array([float(name == choice.link) for name in links]),
         expected_us=0.0,
         expected_bytes=0.0,
     )
@@ -149,7 +158,7 @@ def gates(shape, name, choice, tensor=None):
 def planner_us(space: Space, prices: OffloadPrices, choice: OffloadChoice) -> tuple[float, int]:
     """Time by the planner of distributions with full parts, and the sent bytes."""
     graph = parts_of(space, choice.architecture)
-    cluster = cluster_of(graph, prices.table, prices.routes)
+    cluster = cluster_of(graph, prices.table, prices.links[choice.link])
     readers = {part.name: [] for part in graph.parts}
     for part in graph.parts:
         for tensor in part.inputs:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 from layoutsel.cluster.engine_times import EngineTimes
 from layoutsel.cluster.links import MessageRoutes
-from layoutsel.cluster.statistics import NodeState, Statistics
-from layoutsel.cluster.topology import Topology
+from layoutsel.cluster.statistics import LinkState, NodeState, Statistics
+from layoutsel.cluster.topology import Link, Node, Topology
 from layoutsel.search.operations import OPERATIONS
 from layoutsel.search.parts import signatures_of
 from layoutsel.search.placing import classes_of
@@ -78,10 +79,35 @@ def routes_over(count: int, **options: object) -> MessageRoutes:
     return MessageRoutes(different_classes(star(count, **options)), Statistics(nodes=busy), ENGINE)
 
 
+def routes_over_links() -> MessageRoutes:
+    """Two nodes of classes of their own with three ways between them, and a fourth to nowhere.
+
+    The one over ``sw`` takes little time for small messages, the direct one for large ones.
+    """
+    topology = star(2, gbps=0.1, rtt_us=10.0, duplex="half")
+    direct = Link(source="n0", target="n1", gbps=2.0, rtt_us=90.0, cpu_us=1.0)
+    other = (
+        Link(source="n0", target="cell", gbps=0.5, rtt_us=30.0),
+        Link(source="cell", target="mast", gbps=0.3, rtt_us=15.0, cpu_ns_per_byte=2.0),
+        Link(source="mast", target="n1", gbps=9.0, rtt_us=1.0),
+        Link(source="n0", target="nowhere", gbps=9.0, rtt_us=1.0),
+    )
+    topology = replace(
+        topology,
+        nodes=(
+            *topology.nodes,
+            *(Node(id=name, kind="switch") for name in ("cell", "mast", "nowhere")),
+        ),
+        links=(*topology.links, direct, *other),
+    )
+    state = LinkState(source="n0", target="cell", gbps=0.4)
+    busy = {"n1": NodeState(others_busy=0.3)}
+    statistics = Statistics(nodes=busy, links=(state,))
+    return MessageRoutes(different_classes(topology), statistics, ENGINE)
+
+
 def different_classes(topology: Topology) -> Topology:
     """Copy of a topology in which every node is of a class of its own."""
-    from dataclasses import replace
-
     threads = itertools.count(1)
     return replace(
         topology,

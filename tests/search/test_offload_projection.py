@@ -36,7 +36,7 @@ OPERATIONS = ("none", "skip", "conv3")
 CHANNELS = 2
 
 
-def drawn_state(shape, seed, precisions=("float32",)):
+def drawn_state(shape, seed, precisions=("float32",), links=1):
     rng = np.random.default_rng(seed)
     operations = []
     for cell in shape.cells:
@@ -52,6 +52,7 @@ def drawn_state(shape, seed, precisions=("float32",)):
         channels={name: rng.random(size) for name, (size, *_) in shape.sendable()},
         precision=likely / likely.sum(),
         position=rng.dirichlet(np.full(len(shape.cells), 1.0)),
+        link=rng.dirichlet(np.ones(links)),
         expected_us=0.0,
         expected_bytes=0.0,
     )
@@ -74,8 +75,11 @@ def test_noise_draws_operations_with_a_root_of_their_probabilities():
         assert drawn[0].channels == state.channels
 
 
-def every_choice(shape, state):
-    """Each choice with its score: networks, placements, and numbers of the likeliest channels."""
+def every_choice(shape, state, links=("",)):
+    """Each choice with its score: networks, placements, and numbers of the likeliest channels.
+
+    Links are in the order of the state's probabilities.
+    """
     space = shape.space
     for architecture in space.architectures():
         graph = parts_of(space, architecture)
@@ -93,15 +97,20 @@ def every_choice(shape, state):
                     kept[tensor] = tuple(sorted(order[:count].tolist()))
                     scores = [_gate_score(gates, n) for n in range(1, CHANNELS + 1)]
                     score += scores[count - 1] - max(scores)
-                for precision, share in zip(PRECISIONS, state.precision, strict=True):
+                sending = itertools.product(
+                    zip(PRECISIONS, state.precision, strict=True),
+                    zip(links, state.link, strict=True),
+                )
+                for (precision, share), (link, share_of_link) in sending:
                     if share > 0:
                         choice = OffloadChoice(
                             architecture=architecture,
                             devices=devices,
                             kept=kept,
                             precision=precision,
+                            link=link,
                         )
-                        yield choice, score + np.log(share)
+                        yield choice, score + np.log(share) + np.log(share_of_link)
 
 
 def _score(shape, state, architecture, devices, transmission):
@@ -150,14 +159,17 @@ def _gates(shape, state, architecture, devices, tensor):
 
 @settings(deadline=None, max_examples=25)
 @example(seed=8282, tightness=0.25, limited="b")
+@example(seed=3, tightness=0.1, limited="t")
 @given(seed=st.integers(0, 10_000), tightness=st.floats(0.0, 0.7), limited=st.sampled_from("tb-"))
 def test_projection_is_the_most_probable_network_within_limits(seed, tightness, limited):
     space = small_space((2, 1), OPERATIONS, CHANNELS)
-    shape, prices = SupernetShape.of(space), priced(space, seed)
-    state = drawn_state(shape, seed, ("float32", "uint8") if seed % 2 else ("float32",))
+    shape, prices = SupernetShape.of(space), priced(space, seed, several_links=seed % 3 == 0)
+    links = tuple(prices.links)
+    precisions = ("float32", "uint8") if seed % 2 else ("float32",)
+    state = drawn_state(shape, seed, precisions, len(links))
     every = [
         (choice, score, *planner_us(space, prices, choice))
-        for choice, score in every_choice(shape, state)
+        for choice, score in every_choice(shape, state, links)
     ]
     times, sizes = ([one[i] for one in every] for i in (2, 3))
     limits = OffloadLimits(
@@ -246,6 +258,7 @@ def test_channels_of_a_node_are_those_of_its_tensor():
         found.choice.devices,
         found.choice.kept,
         found.choice.precision,
+        found.choice.link,
     )
     assert again == found.choice
 
@@ -265,8 +278,9 @@ def test_a_slow_link_sends_the_least_and_a_fast_one_moves_operations():
     )
 
     def quickest(us_per_byte):
-        message = LinearTime(us=1.0, us_per_byte=us_per_byte)
-        priced_link = replace(times, cells=quick, message=message)
+        (link,) = times.links
+        link = replace(link, message=LinearTime(us=1.0, us_per_byte=us_per_byte))
+        priced_link = replace(times, cells=quick, links=(link,))
         programmes = [
             ProjectionProgramme(shape, priced_link, state, OffloadLimits(), "float32", position)
             for position in range(len(shape.cells))

@@ -49,9 +49,9 @@ QUICK = OffloadRecipe(
 )
 
 
-def by_work(space):
+def by_work(space, *, several_links=False):
     """Prices by the number of weights; a slice is cheaper than the whole part."""
-    first = priced(space)
+    first = priced(space, several_links=several_links)
 
     def pricing(missing):
         us = {str(one): 1.0 + one.weight_bytes / 1e3 for one in missing}
@@ -105,6 +105,19 @@ def test_a_search_finds_trained_parts_and_goes_on_after_an_end(tmp_path):
     other = replace(question, seed=1)
     with pytest.raises(TrainingFailed, match="state of a search with other settings"):
         list(search(other, tmp_path))
+
+
+@needs_torch
+def test_a_search_over_several_links_chooses_one(tmp_path):
+    space = small_space((1,), ("skip", "conv3"))
+    recipe = replace(QUICK, retrain_epochs=1, drawn_networks=0, time_weights=(5.0,))
+    prices = by_work(space, several_links=True)
+    question = OffloadSearch(space=space, prices=prices, recipe=recipe)
+    (found,) = search(question, tmp_path)
+    us = {link: prices.predict(replace(found.network, link=link)).us for link in prices.links}
+    assert us[found.network.link] == found.predicted.us == min(us.values())
+    with pytest.raises(TrainingFailed, match="state of a search with other settings, prices"):
+        list(search(replace(question, prices=by_work(space)), tmp_path))
 
 
 @needs_torch

@@ -10,7 +10,7 @@ import pytest
 from layoutsel.search.offload.projection import project
 from layoutsel.search.offload.settings import SELECTORS, OffloadLimits, SelectorState
 from layoutsel.search.offload.supernet_shape import SupernetShape
-from tests.search.offload_problems import drawn_choice, planner_us, priced, small_space
+from tests.search.offload_problems import LINKS, drawn_choice, planner_us, priced, small_space
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed (extra train)"
@@ -33,11 +33,12 @@ def test_expected_time_of_decisions_is_the_planners_cost(checked):
     cases = []
     for seed in range(150):
         nodes = tuple(rng.randint(1, 3) for _ in range(rng.randint(1, 3)))
-        cases.append((small_space(nodes), seed % 7, seed))
-    for (space, prices_seed, seed), (us, sent) in zip(
+        cases.append((small_space(nodes), seed % 7, seed, LINKS if seed % 2 else ("",)))
+    for (space, prices_seed, seed, links), (us, sent) in zip(
         cases, checked("expected_of", cases), strict=True
     ):
-        wanted = planner_us(space, priced(space, prices_seed), drawn_choice(space, seed))
+        prices = priced(space, prices_seed, several_links=len(links) > 1)
+        wanted = planner_us(space, prices, drawn_choice(space, seed, links))
         assert (us, sent) == pytest.approx(wanted, rel=1e-9)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -24,7 +26,12 @@ PLACEMENT = {"stem": "edge", "one.0-1": "hub", "two.0-1": "hub", "head": "edge"}
 ROUND_TRIP_US = 20_000.0
 
 
-def topology(machine: str = "") -> Topology:
+def topology(machine: str = "", radio: bool = False) -> Topology:
+    """Two nodes; with a radio, they have another way that is twice as slow."""
+    ways = (
+        Link(source="edge", target="radio", gbps=0.01, rtt_us=2 * ROUND_TRIP_US),
+        Link(source="radio", target="hub", gbps=1.0, rtt_us=0.0),
+    )
     return Topology(
         directed=False,
         multigraph=False,
@@ -32,16 +39,20 @@ def topology(machine: str = "") -> Topology:
         nodes=(
             Node(id="edge", threads=1),
             Node(id="hub", threads=None if machine else 1, machine=machine),
+            *((Node(id="radio", kind="switch"),) if radio else ()),
         ),
-        links=(Link(source="edge", target="hub", gbps=0.02, rtt_us=ROUND_TRIP_US),),
+        links=(
+            Link(source="edge", target="hub", gbps=0.02, rtt_us=ROUND_TRIP_US),
+            *(ways if radio else ()),
+        ),
     )
 
 
-def question(machine: str = "") -> SearchQuestion:
+def question(machine: str = "", radio: bool = False) -> SearchQuestion:
     return SearchQuestion(
         kind="joint",
         space=SIGNALS,
-        topology=topology(machine),
+        topology=topology(machine, radio),
         statistics=Statistics(nodes={"edge": NodeState(others_busy=0.5)}),
         seed=0,
     )
@@ -141,6 +152,19 @@ def test_a_deployed_network_is_measured_against_its_prediction(model, found, tmp
     assert kept == made
     assert opened.question == run.question
     assert np.isfinite(measured.measured_spread_us)
+
+
+@pytest.mark.parametrize(("link", "factor"), [("hub", 1), ("radio", 2)])
+def test_messages_go_over_the_link_of_the_network(model, found, tmp_path, link, factor):
+    run = RunFolder.begin(tmp_path / "run", question(radio=True), tmp_path)
+    found = replace(found, link=link)
+    onnx.save(model, run.keep(found) / NETWORK)
+    made = measure(run, found, lambda _text: None, requests=3, cost="roofline")
+    (measured,) = made.measured
+    least_us = factor * (ROUND_TRIP_US + 8e-3 * 4 * (8 * 40 + 16 * 20) / 0.02)
+    assert measured.median_us >= least_us
+    assert least_us <= measured.predicted_us < 1.5 * least_us
+    assert network_in(run.path / "0")[1].link == link
 
 
 def test_another_machine_is_not_emulated(found, tmp_path):

@@ -54,7 +54,7 @@ class BilevelTraining:
         self.task, self.recipe = task, task.recipe
         self.shape = SupernetShape.of(task.space)
         self.supernet = Supernet(self.shape)
-        self.selectors = Selectors(self.shape, task.precisions)
+        self.selectors = Selectors(self.shape, task.precisions, len(task.times.links))
         for kind, parameters in self.selectors.groups().items():
             for one in parameters:
                 one.requires_grad_(kind not in task.frozen)
@@ -205,6 +205,7 @@ class BilevelTraining:
             "channels": dict(chosen.channels),
             "precision": chosen.precision,
             "position": chosen.position,
+            "link": chosen.link,
             "expected_us": float(cost.us),
             "expected_bytes": float(cost.bytes),
         }
@@ -278,6 +279,7 @@ def _as_arrays(state: dict[str, Any]) -> SelectorState:
         "channels": {name: one.numpy() for name, one in state["channels"].items()},
         "precision": state["precision"].numpy(),
         "position": state["position"].numpy(),
+        "link": state["link"].numpy(),
     }
     return SelectorState(**{**state, **arrays})
 

@@ -33,6 +33,8 @@ class PlacedNetwork:
     """Bytes sent to the second device."""
     devices: Mapping[str, int]
     """Device by part."""
+    link: str
+    """Link that takes the least time."""
 
 
 def placements_of(
@@ -44,7 +46,7 @@ def placements_of(
     -------
     list
         ``first device`` and ``second device`` alone, ``one split`` after the best part at which
-        one tensor is sent, and ``best split``: the planner's optimum.
+        one tensor is sent, and ``best split``: the planner's optimum. Each has its best link.
     """
     graph = parts_of(space, architecture)
     names = [part.name for part in graph.parts]
@@ -57,7 +59,13 @@ def placements_of(
         placed(graph, prices, "first device", dict.fromkeys(names, FIRST)),
         placed(graph, prices, "second device", dict.fromkeys(names, SECOND)),
         min((placed(graph, prices, "one split", one) for one in single), key=lambda one: one.us),
-        placed(graph, prices, "best split", _optimum(graph, prices)),
+        min(
+            (
+                placed(graph, prices, "best split", _optimum(graph, prices, link))
+                for link in prices.links
+            ),
+            key=lambda one: one.us,
+        ),
     ]
 
 
@@ -77,10 +85,14 @@ def compressed_input(
     """
     graph = parts_of(space, architecture)
     names = [part.name for part in graph.parts]
-    found = placed(graph, prices, "compressed input", dict.fromkeys(names, SECOND))
-    line = prices.routes.route(*prices.nodes).line
-    size = packed_bytes(samples)
-    return replace(found, us=found.us - line.at(found.bytes) + line.at(size), bytes=size)
+    devices, size = dict.fromkeys(names, SECOND), packed_bytes(samples)
+    every = []
+    for link, routes in prices.links.items():
+        found = _placed_over(link, graph, prices, "compressed input", devices)
+        line = routes.route(*prices.nodes).line
+        us = found.us - line.at(found.bytes) + line.at(size)
+        every.append(replace(found, us=us, bytes=size))
+    return min(every, key=lambda one: one.us)
 
 
 def packed_bytes(samples: LabelledSamples) -> float:
@@ -93,8 +105,18 @@ def packed_bytes(samples: LabelledSamples) -> float:
 def placed(
     graph: PartGraph, prices: OffloadPrices, name: str, devices: Mapping[str, int]
 ) -> PlacedNetwork:
-    """Predict the cost of a placement; tensors that return to the first device cost as well."""
-    cluster = prices.whole(graph)
+    """Predict the cost of a placement over its best link.
+
+    Tensors that return to the first device cost as well.
+    """
+    every = (_placed_over(link, graph, prices, name, devices) for link in prices.links)
+    return min(every, key=lambda one: one.us)
+
+
+def _placed_over(
+    link: str, graph: PartGraph, prices: OffloadPrices, name: str, devices: Mapping[str, int]
+) -> PlacedNetwork:
+    cluster = prices.whole(graph, link)
     placement = {part: prices.nodes[device] for part, device in devices.items()}
     sizes = {str(one.producer or INPUT): one.bytes for one in cluster.graph.tensors}
     return PlacedNetwork(
@@ -102,6 +124,7 @@ def placed(
         us=placed_us(cluster, placement),
         bytes=sum(sizes[tensor] for tensor in _crossing(graph, devices)),
         devices=devices,
+        link=link,
     )
 
 
@@ -116,9 +139,9 @@ def with_random_channels(choice: OffloadChoice, space: Space, seed: int) -> Offl
     return replace(choice, kept=kept)
 
 
-def _optimum(graph: PartGraph, prices: OffloadPrices) -> dict[str, int]:
-    """Placement of the least time, by the planner."""
-    cluster = prices.whole(graph)
+def _optimum(graph: PartGraph, prices: OffloadPrices, link: str) -> dict[str, int]:
+    """Placement of the least time over a link, by the planner."""
+    cluster = prices.whole(graph, link)
     found = decide(cluster.problem).solution.decisions
     return {part: prices.nodes.index(node) for part, node in cluster.placement(found).items()}
 

@@ -93,7 +93,9 @@ def expected(shape: SupernetShape, times: OffloadTimes, choices: Choices) -> Exp
 def _expected_at(shape: SupernetShape, times: OffloadTimes, choices: Choices) -> ExpectedCost:
     """Expected time and bytes of selectors with one transmission cell."""
     size = (choices.precision * torch.tensor(list(PRECISIONS.values()))).sum()
-    us = torch.zeros_like(size) + times.fixed_us
+    # Links are independent of all else, so that the mean line of their messages is exact.
+    links = torch.from_numpy(times.table()).to(choices.link.dtype)
+    us, message_us, us_per_byte = (links * choices.link).sum(-1)
     flows, arriving = [], torch.ones_like(size)
     for cell, own, p, r in zip(
         shape.cells, times.cells, choices.operations, choices.resources, strict=True
@@ -108,7 +110,7 @@ def _expected_at(shape: SupernetShape, times: OffloadTimes, choices: Choices) ->
         _, *axes = shapes[tensor]
         kept = choices.channels[tensor].sum()
         more = size * kept * int(np.prod(axes))
-        us = us + share * (times.message.us + times.message.us_per_byte * more)
+        us = us + share * (message_us + us_per_byte * more)
         sent = sent + share * more
     return ExpectedCost(us, sent)
 

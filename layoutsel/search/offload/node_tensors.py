@@ -34,6 +34,7 @@ def named_choice(
     devices: Mapping[str, int],
     kept: Mapping[str, tuple[int, ...]],
     precision: str,
+    link: str,
 ) -> OffloadChoice:
     """Make a choice whose devices and channels are those of parts that exist.
 
@@ -49,6 +50,7 @@ def named_choice(
         devices={part.name: devices[part.name] for part in graph.parts},
         kept={name: ones for name, ones in channels.items() if name in graph.by_name},
         precision=precision,
+        link=link,
     )
 
 

@@ -19,7 +19,7 @@ def with_noise(
 ) -> SelectorState:
     """Copy of selectors with noise on the logarithms of their probabilities.
 
-    Operations and devices have noise; channels, precision and position keep their probabilities.
+    Operations and devices have noise; the other selectors keep their probabilities.
 
     Parameters
     ----------

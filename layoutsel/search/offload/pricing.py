@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from layoutsel.cluster.links import LinearTime, MessageRoutes
 from layoutsel.cluster.problem import Cluster
 from layoutsel.cost.tensor import Tensor
+from layoutsel.search.link_choice import ANY, routes_by_link
 from layoutsel.search.offload.slicing import SlicedNetwork
 from layoutsel.search.offload.supernet_shape import SupernetShape
-from layoutsel.search.offload.times import OffloadTimes, times_of
+from layoutsel.search.offload.times import LinkTimes, OffloadTimes, times_of
 from layoutsel.search.offload.transmitted import PRECISIONS
 from layoutsel.search.parts import PartGraph, PartSignature, signatures_of
 from layoutsel.search.placing import classes_of, cluster_of, placed_us
@@ -40,7 +41,8 @@ class OffloadPrices:
     Parameters
     ----------
     routes
-        Topology of the two devices, in its present state.
+        Topology of the two devices, in its present state. If the origin has several links to the
+        other one, a network uses one of them.
     pricing
         Pricing of parts.
     table
@@ -56,6 +58,7 @@ class OffloadPrices:
         self, routes: MessageRoutes, pricing: Pricing, table: PriceTable | None = None
     ) -> None:
         self.routes, self.pricing = routes, pricing
+        self.links = routes_by_link(routes)
         self.table = table or PriceTable(classes={})
         self.classes = classes_of(routes.topology)
         origin = routes.topology.origin
@@ -69,18 +72,21 @@ class OffloadPrices:
     def times(self, shape: SupernetShape) -> OffloadTimes:
         """Prices of a supernet, as arrays."""
         self._complete(signatures_of(shape.space))
-        first, second = self.nodes
         slow = [self.routes.statistics.slowdown(node) for node in self.nodes]
 
         def price(signature: PartSignature, device: int) -> float:
             return self.table.us(signature, self.classes[self.nodes[device]]) * slow[device]
 
-        request = LinearTime(us=self.routes.engine.request_us + self.routes.call_us(first))
-        return times_of(
-            shape,
-            price,
-            self.routes.hand_over(first, second, made=True, read=True),
-            self.routes.hand_over(second, first, made=True, read=False) + request,
+        return times_of(shape, price, tuple(self._link_times(name) for name in self.links))
+
+    def _link_times(self, name: str) -> LinkTimes:
+        first, second = self.nodes
+        routes = self.links[name]
+        request = LinearTime(us=routes.engine.request_us + routes.call_us(first))
+        return LinkTimes(
+            name=name,
+            message=routes.hand_over(first, second, made=True, read=True),
+            answer=routes.hand_over(second, first, made=True, read=False) + request,
         )
 
     def predict(self, network: SlicedNetwork) -> SlicedPrediction:
@@ -101,14 +107,14 @@ class OffloadPrices:
 
     def cluster(self, network: SlicedNetwork) -> Cluster:
         """Planning problem of a sliced network; sent tensors have the bytes that are sent."""
-        full = self.whole(network.graph)
+        full = self.whole(network.graph, network.link)
         tensors = tuple(_as_sent(tensor, network) for tensor in full.graph.tensors)
         return replace(full, graph=replace(full.graph, tensors=tensors))
 
-    def whole(self, graph: PartGraph) -> Cluster:
-        """Planning problem of a network that sends all channels."""
+    def whole(self, graph: PartGraph, link: str = ANY) -> Cluster:
+        """Planning problem of a network that sends all channels over a link."""
         self._complete(part.signature for part in graph.parts)
-        return cluster_of(graph, self.table, self.routes)
+        return cluster_of(graph, self.table, self.routes if link == ANY else self.links[link])
 
     def _complete(self, signatures: Iterable[PartSignature]) -> None:
         """Price the parts that have no price yet."""

@@ -1,10 +1,10 @@
 """Projection of selectors on networks: the most probable one that keeps all limits, proven.
 
-For each transmission cell, a mixed-integer linear programme chooses an operation and a device for
-each pair of nodes, and the number of channels of each sent tensor. It maximises the sum of the
-logarithms of the probabilities. A number of channels has the probability that so many gates are
-open; the likeliest channels are sent. Only some numbers can be chosen if a tensor has more channels
-than :data:`~layoutsel.search.offload.projection_programme.COUNTS`.
+For each transmission cell, precision and link, a mixed-integer linear programme chooses an
+operation and a device for each pair of nodes, and the number of channels of each sent tensor. It
+maximises the sum of the logarithms of the probabilities. A number of channels has the probability
+that so many gates are open; the likeliest channels are sent. Only some numbers can be chosen if a
+tensor has more channels than :data:`~layoutsel.search.offload.projection_programme.COUNTS`.
 Prices are those of :mod:`layoutsel.search.offload.times`, at full widths.
 """
 
@@ -52,9 +52,10 @@ def project(
         If no network keeps the limits; names the tightest one.
     """
     found = [
-        ProjectionProgramme(shape, times, state, limits, name, position)
+        ProjectionProgramme(shape, times, state, limits, name, position, link)
         for name, share in zip(PRECISIONS, state.precision, strict=True)
         for position in range(len(shape.cells))
+        for link in range(len(times.links))
         if share > 0
     ]
     solved = [one for one in found if one.solve()]

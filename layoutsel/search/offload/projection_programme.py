@@ -31,7 +31,7 @@ _UNLIMITED = float("inf")
 
 
 class ProjectionProgramme:
-    """The programme for one precision of sent tensors and one transmission cell.
+    """The programme for one precision of sent tensors, one transmission cell and one link.
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ class ProjectionProgramme:
         Precision of sent tensors.
     position
         Number of the transmission cell.
+    link
+        Number of the link.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class ProjectionProgramme:
         limits: OffloadLimits,
         precision: str,
         position: int,
+        link: int = 0,
     ) -> None:
         self.shape, self.times, self.state = shape, times, state
+        self.link, self.fixed_us = link, times.fixed_us(link)
         self.precision, self.limits = precision, limits
         self.programme = Programme()
         self.us: list[Term] = []
@@ -67,7 +71,8 @@ class ProjectionProgramme:
         self.solution: np.ndarray | None = None
         index = list(PRECISIONS).index(precision)
         self.position = position
-        self.base = float(_log(state.precision[index]) + _log(state.position[position]))
+        chosen = (state.precision[index], state.position[position], state.link[link])
+        self.base = float(sum(_log(share) for share in chosen))
         self.bound = 0.0
         self._build()
 
@@ -87,7 +92,7 @@ class ProjectionProgramme:
             self._sums(c, cell)
         self._needs()
         if self.limits.us is not None:
-            programme.row(self.us, -_UNLIMITED, self.limits.us - self.times.fixed_us)
+            programme.row(self.us, -_UNLIMITED, self.limits.us - self.fixed_us)
         if self.limits.bytes is not None:
             programme.row(self.bytes, -_UNLIMITED, self.limits.bytes)
 
@@ -223,7 +228,8 @@ class ProjectionProgramme:
         first = self.programme.variables([best - likely[n - 1] for n in numbers], integral=True)
         terms = list(enumerate(numbers, first))
         self.counts[tensor] = terms
-        self.us += [(v, self.times.message.at(n * point)) for v, n in terms]
+        message = self.times.links[self.link].message
+        self.us += [(v, message.at(n * point)) for v, n in terms]
         self.bytes += [(v, float(n * point)) for v, n in terms]
         sent = self.programme.variables([_SENT_COST], integral=True)
         self.programme.row([*((v, 1.0) for v, _ in terms), (sent, -1.0)], 0.0, 0.0)
@@ -249,12 +255,13 @@ class ProjectionProgramme:
             OffloadLimits(),
             self.precision,
             self.position,
+            self.link,
         ).programme
         terms: list[Term] = getattr(self, what)
         relaxed.objective = [0.0] * len(relaxed.objective)
         for variable, factor in terms:
             relaxed.objective[variable] += factor
-        fixed = self.times.fixed_us if what == "us" else 0.0
+        fixed = self.fixed_us if what == "us" else 0.0
         result = relaxed.minimised(time_limit_s=TIME_LIMIT_S)
         if result.x is None:
             raise _out_of_time()
@@ -288,8 +295,15 @@ class ProjectionProgramme:
                     kept[tensor] = tuple(sorted(int(one) for one in order[:number]))
         used = np.array(self.programme.objective) @ value
         return ProjectedNetwork(
-            choice=named_choice(self.shape, architecture, devices, kept, self.precision),
-            us=self.times.fixed_us + sum(factor for v, factor in self.us if value[v]),
+            choice=named_choice(
+                self.shape,
+                architecture,
+                devices,
+                kept,
+                self.precision,
+                self.times.links[self.link].name,
+            ),
+            us=self.fixed_us + sum(factor for v, factor in self.us if value[v]),
             bytes=sum(factor for v, factor in self.bytes if value[v]),
             score=self.base - float(used),
             bound=self.bound,

@@ -17,6 +17,7 @@ from onnx import ModelProto
 from layoutsel import documents
 from layoutsel.search.dominance import non_dominated
 from layoutsel.search.front import NoNetwork
+from layoutsel.search.link_choice import ANY
 from layoutsel.search.offload.node_tensors import ProjectedNetwork
 from layoutsel.search.offload.noisy_selectors import with_noise
 from layoutsel.search.offload.onnx_parts import write_parts
@@ -119,7 +120,9 @@ def search(
     """
     shape = SupernetShape.of(question.space)
     times = question.prices.times(shape)
-    certain = fitting(question, shape, times, unbiased(shape, question.precisions))
+    certain = fitting(
+        question, shape, times, unbiased(shape, question.precisions, len(times.links))
+    )
     with Training(question.threads, question.limit_s) as training:
         states = list(training.supernet(supernet_task(question, times, folder), on_report))
         random, recipe = np.random.default_rng(question.seed), question.recipe
@@ -210,7 +213,7 @@ def fitting(
             ) from error
 
 
-def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState:
+def unbiased(shape: SupernetShape, precisions: tuple[str, ...], links: int = 1) -> SelectorState:
     """Selectors without any preference."""
     offered = [np.array(cell.offered, float) for cell in shape.cells]
     allowed = np.array([float(name in precisions) for name in PRECISIONS])
@@ -222,6 +225,7 @@ def unbiased(shape: SupernetShape, precisions: tuple[str, ...]) -> SelectorState
         channels={name: np.full(size, 0.5) for name, (size, *_) in shape.sendable()},
         precision=allowed / allowed.sum(),
         position=np.full(len(offered), 1 / len(offered)),
+        link=np.full(links, 1 / links),
         expected_us=0.0,
         expected_bytes=0.0,
     )
@@ -250,8 +254,10 @@ def _task(
     question: OffloadSearch, projected: ProjectedNetwork, folder: Path, phase: str
 ) -> RetrainTask:
     """Task of training a network from the supernet's weights."""
-    # The folder belongs to one search, so that the choice alone tells its networks apart.
-    digest = hashlib.sha256(documents.as_text(projected.choice).encode()).hexdigest()[:16]
+    # The folder belongs to one search, so that the choice alone tells its networks apart. Over
+    # another link, a network computes the same.
+    trained = replace(projected.choice, link=ANY)
+    digest = hashlib.sha256(documents.as_text(trained).encode()).hexdigest()[:16]
     return RetrainTask(
         space=question.space,
         choice=projected.choice,
@@ -326,5 +332,6 @@ def supernet_task(question: OffloadSearch, times: OffloadTimes, folder: Path) ->
 def _as_lists(times: OffloadTimes) -> list[Any]:
     return [
         *([one.operations_us.tolist(), one.sums_us.tolist()] for one in times.cells),
-        [times.fixed_us, times.message.us, times.message.us_per_byte],
+        [one.name for one in times.links],
+        times.table().tolist(),
     ]

@@ -66,6 +66,9 @@ class Choices:
     position: Tensor
     """Weight of each cell as the transmission cell, (cells,). Cells before it are on the first
     device, and cells after it on the second."""
+    link: Tensor
+    """Probability of each link, (links,). Networks compute the same over each, so that samples have
+    the probabilities as well: noise would add nothing but its variance to the expected time."""
 
     def placed(self, position: Tensor) -> Choices:
         """Copy with the first device's shares under other weights of the transmission cell."""
@@ -87,9 +90,16 @@ class Selectors(nn.Module):
     precisions
         Precisions of sent tensors to choose from, names in
         :data:`~layoutsel.search.offload.transmitted.PRECISIONS`.
+    links
+        Number of links to choose from.
     """
 
-    def __init__(self, shape: SupernetShape, precisions: tuple[str, ...] = ("float32",)) -> None:
+    def __init__(
+        self,
+        shape: SupernetShape,
+        precisions: tuple[str, ...] = ("float32",),
+        links: int = 1,
+    ) -> None:
         super().__init__()
         self.shape = shape
         sizes = [(len(cell.pairs), len(cell.operations)) for cell in shape.cells]
@@ -101,6 +111,7 @@ class Selectors(nn.Module):
         )
         self.precision = nn.Parameter(torch.zeros(len(PRECISIONS)))
         self.position = nn.Parameter(torch.zeros(len(shape.cells)))
+        self.link = nn.Parameter(torch.zeros(links))
         self.tensors = tuple(name for name, _ in shape.sendable())
         for index, cell in enumerate(shape.cells):
             self.register_buffer(f"offered{index}", torch.tensor(cell.offered), persistent=False)
@@ -115,6 +126,7 @@ class Selectors(nn.Module):
             "channels": list(self.channels),
             "precision": [self.precision],
             "position": [self.position],
+            "link": [self.link],
         }
 
     @torch.no_grad()
@@ -144,16 +156,18 @@ class Selectors(nn.Module):
         gates = [hard_concrete(one, uniform(one)) for one in self.channels]
         precision = gumbel_softmax(self._precision(), uniform(self.precision), temperature)
         position = gumbel_softmax(self.position, uniform(self.position), temperature)
-        return Choices(operations, resources, self._by_tensor(gates), precision, position)
+        link = functional.softmax(self.link, -1)
+        return Choices(operations, resources, self._by_tensor(gates), precision, position, link)
 
     def probabilities(self) -> Choices:
-        """Probabilities of operations, of the first device, of open gates and of precisions."""
+        """Probabilities of all selectors; those of gates are of open ones."""
         return Choices(
             tuple(functional.softmax(self._masked(i), -1) for i in range(len(self.operations))),
             tuple(torch.sigmoid(one) for one in self.resources),
             self._by_tensor([open_probability(one) for one in self.channels]),
             functional.softmax(self._precision(), -1),
             functional.softmax(self.position, -1),
+            functional.softmax(self.link, -1),
         )
 
     def _by_tensor(self, values: list[Tensor]) -> Mapping[str, Tensor]:

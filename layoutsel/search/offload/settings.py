@@ -14,7 +14,7 @@ from layoutsel.search.space import Space
 from layoutsel.search.trained import PartWeights
 from tvm_passes.errors import LayoutselError
 
-SELECTORS = ("operations", "resources", "channels", "precision", "position")
+SELECTORS = ("operations", "resources", "channels", "precision", "position", "link")
 """Kinds of selectors."""
 
 
@@ -193,6 +193,8 @@ class SelectorState:
     """Probability of each precision, (precisions,)."""
     position: np.ndarray
     """Probability of each cell as the transmission cell, (cells,)."""
+    link: np.ndarray = field(default_factory=lambda: np.ones(1))
+    """Probability of each link, (links,)."""
     expected_us: float
     """Expected time, microseconds."""
     expected_bytes: float

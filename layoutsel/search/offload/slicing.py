@@ -13,6 +13,7 @@ from functools import cached_property
 
 from layoutsel import documents
 from layoutsel.documents.saved import SavedDocument
+from layoutsel.search.link_choice import ANY
 from layoutsel.search.offload.times import FIRST, SECOND
 from layoutsel.search.offload.transmitted import FLOAT32
 from layoutsel.search.operations import OPERATIONS
@@ -35,6 +36,8 @@ class OffloadChoice(SavedDocument):
     """Channels that are sent, by tensor from the first to the second device."""
     precision: str = field(default=FLOAT32, metadata=documents.OPTIONAL)
     """Precision of sent tensors."""
+    link: str = field(default=ANY, metadata=documents.OPTIONAL)
+    """Link that they are sent over, see :mod:`layoutsel.search.link_choice`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ class SlicedNetwork:
     """Channels that are sent, by tensor."""
     precision: str
     """Precision of sent tensors."""
+    link: str
+    """Link that they are sent over."""
 
     @cached_property
     def by_name(self) -> Mapping[str, SlicedPart]:
@@ -117,6 +122,7 @@ def slice_network(graph: PartGraph, choice: OffloadChoice) -> SlicedNetwork:
         parts=tuple(slicer.part(part) for part in order),
         sent={tensor: tuple(sorted(slicer.sent(tensor))) for tensor in slicer.crossing},
         precision=choice.precision,
+        link=choice.link,
     )
 
 

@@ -35,6 +35,18 @@ class CellTimes:
     """Time of a sum by number of its inputs, (nodes + 1, devices); 0 for less than two."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinkTimes:
+    """Times of messages over one link."""
+
+    name: str
+    """Name of the link, see :mod:`layoutsel.search.link_choice`."""
+    message: LinearTime
+    """Time of a message from the first device to the second, over its size."""
+    answer: LinearTime
+    """Time of the message back over its size, with the engine's own time of a request."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OffloadTimes:
     """All times that the placement of a network on two devices depends on."""
@@ -45,20 +57,28 @@ class OffloadTimes:
     """Time of the stem on the first device, microseconds."""
     head_us: float
     """Time of the head on the second device, microseconds."""
-    message: LinearTime
-    """Time of a message from the first device to the second, over its size."""
-    answer_us: float
-    """Time of the answer's message back, and of the engine for a request, microseconds."""
+    links: tuple[LinkTimes, ...]
+    """Times of messages, by link to choose."""
+    answer_bytes: int
+    """Size of the answer."""
 
-    @property
-    def fixed_us(self) -> float:
-        """Time that no selector changes, microseconds."""
-        return self.stem_us + self.head_us + self.answer_us
+    def fixed_us(self, link: int = 0) -> float:
+        """Time that no other selector changes if a link is chosen, microseconds."""
+        return self.stem_us + self.head_us + self.links[link].answer.at(self.answer_bytes)
+
+    def table(self) -> np.ndarray:
+        """Fixed time, time of a message and time of its byte, microseconds, by link: (3, links)."""
+        lines = [one.message for one in self.links]
+        return np.array(
+            [
+                [self.fixed_us(link) for link in range(len(lines))],
+                [line.us for line in lines],
+                [line.us_per_byte for line in lines],
+            ]
+        )
 
 
-def times_of(
-    shape: SupernetShape, price: Price, message: LinearTime, answer: LinearTime
-) -> OffloadTimes:
+def times_of(shape: SupernetShape, price: Price, links: tuple[LinkTimes, ...]) -> OffloadTimes:
     """Arrange the prices of a supernet.
 
     Parameters
@@ -67,9 +87,8 @@ def times_of(
         Shape of the supernet.
     price
         Times of the parts.
-    message, answer
-        Times of messages from the first device to the second, and back; that back has the engine's
-        own time of a request.
+    links
+        Times of messages over each link to choose.
     """
     space = shape.space
     head = head_signature(space, shape.cells[-1].shape)
@@ -77,8 +96,8 @@ def times_of(
         cells=tuple(_cell_times(cell, price) for cell in shape.cells),
         stem_us=price(stem_signature(space), FIRST),
         head_us=price(head, SECOND),
-        message=message,
-        answer_us=answer.at(tensor_bytes(head.output_shape)),
+        links=links,
+        answer_bytes=tensor_bytes(head.output_shape),
     )
 
 
