@@ -12,7 +12,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from layoutsel.benchmarking.cases import Case
-from layoutsel.benchmarking.engines import ENGINES, EngineJob
+from layoutsel.benchmarking.engine import EngineJob
+from layoutsel.benchmarking.engines import ENGINES
 from layoutsel.runtime.samples import rel_l2_err
 from layoutsel.zoo.light_models import LIGHT_MODELS
 
@@ -33,7 +34,12 @@ def bench_latency(
         pytest.skip(reason)
     case = case_of(model)
     job = EngineJob(
-        model=case.model, threads=2, precision="f32", workdir=case.model.parent, options={}
+        model=case.model,
+        data=case.data,
+        threads=2,
+        precision="f32",
+        workdir=case.model.parent,
+        options={},
     )
     prepare = ENGINES[engine].prepare
     if prepare is not None:

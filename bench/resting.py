@@ -17,7 +17,8 @@ import numpy as np
 from script import run
 
 from layoutsel.benchmarking.cases import case_name, write_case
-from layoutsel.benchmarking.engines import ENGINES, EngineJob
+from layoutsel.benchmarking.engine import EngineJob
+from layoutsel.benchmarking.engines import ENGINES
 from layoutsel.benchmarking.racer import LOAD_LIMIT_S, PREPARE_LIMIT_S, TURN_LIMIT_S, Process
 from layoutsel.benchmarking.worker import be_quiet, guarded, prepare
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from layoutsel.benchmarking.accuracy import Compared, compared
+from layoutsel.benchmarking.case_data import write_case_data
 from layoutsel.core.memory_limits import most_bytes
 from layoutsel.device.forked import CopyFailed, Forked, Limits, Stuck
 from layoutsel.device.signature import Signature
@@ -35,7 +36,7 @@ class Case:
     model: Path
     """ONNX file, with the logits of final softmaxes as additional outputs."""
     data: Path
-    """File ``.npz`` of :attr:`inputs` (``in:name``) and :attr:`expected` (``out000``, …)."""
+    """File of :attr:`inputs` and :attr:`expected`; see :mod:`layoutsel.benchmarking.case_data`."""
     inputs: Mapping[str, np.ndarray]
     """Inputs by name."""
     expected: tuple[np.ndarray, ...]
@@ -84,9 +85,7 @@ def write_case(
     _expose_logits(loaded)
     file, data = folder / "model.onnx", folder / "data.npz"
     _save(loaded, file)
-    arrays = {f"in:{key}": value for key, value in feed.items()}
-    arrays |= {f"out{index:03d}": value for index, value in enumerate(expected)}
-    np.savez(data, allow_pickle=False, **arrays)
+    write_case_data(data, feed, expected)
     return Case(model=file, data=data, inputs=feed, expected=tuple(expected), compared=results)
 
 

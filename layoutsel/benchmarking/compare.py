@@ -13,9 +13,10 @@ from typing import Any
 
 from layoutsel import documents
 from layoutsel.benchmarking.accuracy import Accuracy, Compared, judged
-from layoutsel.benchmarking.cases import case_name, write_case
-from layoutsel.benchmarking.engines import ENGINES, EngineJob
-from layoutsel.benchmarking.racer import EngineError, Racer, Report, start
+from layoutsel.benchmarking.cases import Case, case_name, write_case
+from layoutsel.benchmarking.engine import EngineJob, Report
+from layoutsel.benchmarking.engines import ENGINES
+from layoutsel.benchmarking.racer import EngineError, Racer, start
 from layoutsel.core.precision import PrecisionMode, precision_mode
 from layoutsel.device.machine import this_machine, versions
 from tvm_passes.errors import LayoutselError
@@ -29,6 +30,10 @@ _PACKAGES = (
     "onednn-cpu-gomp",
     "onnxruntime",
     "openvino",
+    "torch",
+    "MNN",
+    "ncnn",
+    "pnnx",
 )
 """Packages whose versions are stored with results."""
 
@@ -78,12 +83,15 @@ class Row:
     """Time to load the model, seconds."""
     peak_rss_mb: float | None = None
     """Largest resident memory of the engine's process, MB."""
+    settings: str = ""
+    """Settings that the engine ran with; empty if there is nothing to state."""
     error: str | None = None
     """Reason of a failure; None if the engine ran the model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Fields of the row, without ``error`` if there is none."""
-        return {key: value for key, value in asdict(self).items() if key != "error" or value}
+        """Fields of the row, without ``error`` and ``settings`` if they are empty."""
+        fields = asdict(self).items()
+        return {key: value for key, value in fields if value or key not in ("error", "settings")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +153,7 @@ def compare(
                 Path(folder),
                 allow_external_links=settings.allow_external_links,
             )
-            job = _job(case.model, Path(folder), settings)
+            job = _job(case, Path(folder), settings)
             for engine in settings.engines:
                 try:
                     racers.append(start(engine, job, case.data, report))
@@ -186,9 +194,10 @@ def save(path: Path, rows: Sequence[Row | Mapping[str, Any]]) -> None:
     documents.save({**about, "rows": entries}, path)
 
 
-def _job(file: Path, workdir: Path, settings: ComparisonSettings) -> EngineJob:
+def _job(case: Case, workdir: Path, settings: ComparisonSettings) -> EngineJob:
     return EngineJob(
-        model=file,
+        model=case.model,
+        data=case.data,
         threads=settings.threads,
         precision=settings.precision,
         workdir=workdir,
@@ -239,6 +248,7 @@ def _finished(
         accuracy=judged(results, racer.loaded["errors"], _mode(settings)),
         load_s=round(racer.loaded["load_s"], 3),
         peak_rss_mb=round(peak_mb, 1),
+        settings=racer.loaded["settings"],
     )
 
 
@@ -246,11 +256,11 @@ def _mode(settings: ComparisonSettings) -> PrecisionMode:
     return precision_mode(settings.precision, settings.options.get("max_rel_error"))
 
 
-def _row(name: str, engine: str, settings: ComparisonSettings, **values: Any) -> Row:
+def _row(name: str, engine: str, compared: ComparisonSettings, **values: Any) -> Row:
     return Row(
         model=name,
         engine=engine,
-        precision=ENGINES[engine].computes_in(settings.precision),
-        threads=settings.threads,
+        precision=ENGINES[engine].computes_in(compared.precision),
+        threads=compared.threads,
         **values,
     )

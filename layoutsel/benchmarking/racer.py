@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from layoutsel.benchmarking import worker
-from layoutsel.benchmarking.engines import ENGINES, EngineJob
+from layoutsel.benchmarking.engine import EngineJob, Report
+from layoutsel.benchmarking.engines import ENGINES
 from layoutsel.core.memory_limits import limit_memory, most_bytes
 
 PREPARE_LIMIT_S = 6 * 3600.0
@@ -21,9 +22,6 @@ LOAD_LIMIT_S = 900.0
 """Time limit of loading, seconds."""
 TURN_LIMIT_S = 900.0
 """Time limit of a turn, seconds."""
-
-Report = Callable[[str], None]
-"""Function that receives short texts about the progress."""
 
 
 class EngineError(Exception):

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from layoutsel.benchmarking.engines import ENGINES, EngineJob
+from layoutsel.benchmarking.case_data import read_case_data
+from layoutsel.benchmarking.engine import EngineJob
+from layoutsel.benchmarking.engines import ENGINES
 from layoutsel.runtime.samples import rel_l2_err
 
 WARM_UP_RUNS = 3
@@ -42,14 +44,12 @@ def prepare(connection: Connection, engine: str, job: EngineJob) -> None:
 def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> None:
     """Load a model, then run it whenever the parent requests a turn.
 
-    The first answer has the load time in seconds and the error of each expected result. A request
-    is a number of runs, and its answer is their times in milliseconds. The request None ends the
-    process, and its answer is the peak memory in MB.
+    The first answer has the load time in seconds, the error of each expected result, and a text
+    about the settings. A request is a number of runs, and its answer is their times in
+    milliseconds. The request None ends the process, and its answer is the peak memory in MB.
     """
     be_quiet()
-    with np.load(data) as arrays:
-        inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
-        expected = [arrays[key] for key in sorted(arrays.files) if key.startswith("out")]
+    inputs, expected = read_case_data(data)
     state: dict[str, Any] = {}
 
     def load() -> dict[str, Any]:
@@ -57,7 +57,8 @@ def serve(connection: Connection, engine: str, job: EngineJob, data: Path) -> No
         state["run"] = ENGINES[engine].load(job, inputs)
         loaded = time.perf_counter() - start
         results = state["run"]()
-        return {"load_s": loaded, "errors": _errors(results, expected)}
+        settings = ENGINES[engine].settings(job)
+        return {"load_s": loaded, "errors": _errors(results, expected), "settings": settings}
 
     answer = guarded(load)
     connection.send(answer)

@@ -54,7 +54,8 @@ def bench(
         typer.Option(
             "--against",
             metavar="ENGINES",
-            help="Engines among onnxruntime, openvino, tvm, tvm-tuned.",
+            help="Engines among onnxruntime, onnxruntime-tuned, openvino, openvino-tuned, "
+            "torch-inductor, mnn, ncnn, tvm, tvm-tuned.",
         ),
     ] = DEFAULT_PEERS,
     precision: PrecisionOption = "f32",
@@ -225,7 +226,7 @@ def show_rows(rows: Sequence[Row]) -> None:
             precise = (row.precision for _ in mixed)
             table.add_row(model, row.engine, *precise, *_cells(row, ours), row.error or "")
     terminal.show(table)
-    for line in (*_accuracies(rows), *_conclusions(rows)):
+    for line in (*_settings(rows), *_accuracies(rows), *_conclusions(rows)):
         terminal.show_text(line)
 
 
@@ -252,6 +253,13 @@ def _cells(row: Row, ours: Row | None) -> list[str]:
         f"{row.load_s:.2f}",
         f"{row.peak_rss_mb:.0f}",
     ]
+
+
+def _settings(rows: Sequence[Row]) -> Iterator[str]:
+    """Settings of each engine."""
+    for row in rows:
+        if row.settings:
+            yield f"{row.model}: settings of {row.engine}: {row.settings}"
 
 
 def _accuracies(rows: Sequence[Row]) -> Iterator[str]:

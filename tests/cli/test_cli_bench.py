@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from command import layoutsel, refused, small_model, succeed
 from tiers import tiered
+
+from layoutsel.benchmarking.engines import ENGINES
 
 KEYS = {
     *("model", "engine", "precision", "threads", "median_ms", "p10_ms", "p90_ms"),
@@ -27,7 +30,7 @@ def test_rows_ratios_and_json(model, others, tmp_path):
         (name, engine) for name in ("small", *others) for engine in ("layoutsel", "onnxruntime")
     ]
     for row in rows:
-        assert set(row) == KEYS
+        assert set(row) == KEYS | ({"settings"} if row["engine"] != "layoutsel" else set())
         assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
         assert row["rel_l2_err"] < 1e-5
         assert row["threads"] == 2
@@ -56,6 +59,33 @@ def test_a_model_that_cannot_be_read_does_not_stop_the_others(model, tmp_path):
     assert done.returncode == 2
     assert "no such file" in done.stderr
     assert "small" in done.stdout
+
+
+TUNED = {"onnxruntime-tuned": "default options", "openvino-tuned": "latency hint"}
+PEERS = (pytest.param("torch-inductor", marks=pytest.mark.nightly), "mnn", "ncnn")
+
+
+@pytest.mark.parametrize("engine", TUNED)
+def test_a_tuned_engine_states_its_settings(model, engine, tmp_path):
+    path = tmp_path / "rows.json"
+    text = succeed("bench", model, "--against", engine, *QUICK, "--json", path)
+    (row,) = (one for one in json.loads(path.read_text())["rows"] if one["engine"] == engine)
+    assert row["median_ms"] > 0
+    assert row["rel_l2_err"] < 1e-5
+    assert TUNED[engine] in row["settings"]
+    assert f"settings of {engine}: " in text
+
+
+@pytest.mark.parametrize("engine", PEERS)
+def test_a_peer_runs_or_says_what_to_install(model, engine, tmp_path):
+    path = tmp_path / "rows.json"
+    succeed("bench", model, "--against", engine, *QUICK, "--json", path)
+    (row,) = (one for one in json.loads(path.read_text())["rows"] if one["engine"] == engine)
+    if any(find_spec(module) is None for module in ENGINES[engine].requires):
+        assert "pip install 'layoutsel[peers]'" in row["error"]
+    else:
+        assert row["rel_l2_err"] < 1e-3
+        assert row["settings"]
 
 
 def test_an_unknown_engine(model):

@@ -1,0 +1,1 @@
+"""Engines that layoutsel is compared with; one file per engine."""
