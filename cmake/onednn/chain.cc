@@ -43,7 +43,8 @@ void Chain::Start(ffi::PackedArgs inputs) {
 void Chain::RunStage(size_t i) {
   Stage& stage = stages_[i];
   if (state_ == State::kRepeats) {
-    recording_->Run(i == 0 ? 0 : stages_[i - 1].end, stage.end);
+    auto [begin, end] = CallsOf(i);
+    recording_->Run(begin, end);
   } else if (IsRecording()) {
     recording_->During([&] { Call(stage.recorded, &stage); });
     stage.end = recording_->size();

@@ -60,6 +60,23 @@ class Chain {
   // Gives up the tensors of the last run.
   void Release();
 
+  // Runs in parts, of a chain that repeats. Start() begins one.
+  bool repeats() const { return state_ == State::kRepeats; }
+  void Start(ffi::PackedArgs inputs);
+
+  // Recorded calls of a stage, from the first up to the second.
+  std::pair<int64_t, int64_t> CallsOf(size_t stage) const {
+    return {stage == 0 ? 0 : stages_[stage - 1].end, stages_[stage].end};
+  }
+
+  // Does some of them; see Recording::RunUntil.
+  bool RunUntil(int64_t begin, int64_t end, Cancellation* cancellation) {
+    return recording_->RunUntil(begin, end, cancellation);
+  }
+
+  // Whether a slot has another tensor in every run.
+  bool IsFresh(int64_t slot) const { return recording_->IsFresh(numbers_[slot]); }
+
  private:
   enum class State { kNew, kRecords, kRepeats, kDoesNotRepeat };
 
@@ -71,7 +88,6 @@ class Chain {
   };
 
   bool IsRecording() const { return state_ == State::kRecords; }
-  void Start(ffi::PackedArgs inputs);
   void RunStage(size_t stage);
   void Call(const ffi::Function& function, Stage* stage);
   void Free(size_t stage);

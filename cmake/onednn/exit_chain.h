@@ -11,14 +11,6 @@ namespace layoutsel {
 
 namespace ffi = tvm::ffi;
 
-// The answer of an exit. Must match layoutsel/exits/exit_chain.py.
-struct ExitOutcome {
-  int64_t exit;
-  int64_t label;
-  double score;
-  int64_t has_nan;  // 1 if any score was not a number
-};
-
 // Makes a function of a chain of stages: see ChainParts. tests[i] holds, for each exit that is
 // complete after stage i, its number, the slots of its values, score and class, and the address
 // that its values are copied to.
@@ -26,8 +18,8 @@ struct ExitOutcome {
 // The function takes the address of the thresholds, a double for each exit, and the inputs, which
 // have the shapes and types of `inputs`. It computes on `threads` threads, stops at the first exit
 // whose score is at least its threshold, or at the last one, and returns true. A score or threshold
-// that is not a number does not stop it earlier. The answer lies at the address `outcome`. It
-// returns false if it does not take these inputs.
+// that is not a number does not stop it earlier. The answer, an ExitOutcome, lies at the address
+// `outcome`. It returns false if it does not take these inputs.
 ffi::Function ExitChain(ffi::Array<ffi::Function> functions, ffi::Array<ffi::Function> recorded,
                         ffi::Array<ffi::Any> weights, ffi::Array<ffi::Shape> reads,
                         ffi::Array<ffi::Shape> writes, ffi::Array<ffi::Shape> frees, int64_t slots,

@@ -11,6 +11,7 @@
 #include "cancellation.h"
 #include "chain.h"
 #include "exit_chain.h"
+#include "exit_lanes.h"
 #include "exit_segment.h"
 #include "partition.h"
 #include "recording.h"
@@ -121,6 +122,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.chain", RunChain)
       .def("layoutsel.repeated_runs", RepeatedRuns)
       .def("layoutsel.exit_chain", ExitChain)
+      .def("layoutsel.exit_lanes", ExitLanes)
       .def("layoutsel.exit_segment", ExitSegment)
       .def("layoutsel.copy_rows", CopyRows)
       .def("layoutsel.cancelling_instrument", Instrument)

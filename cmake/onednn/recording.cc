@@ -9,7 +9,6 @@
 #include <string_view>
 
 #include "arena.h"
-#include "cancellation.h"
 
 namespace layoutsel {
 
@@ -224,15 +223,33 @@ void Recording::Start(ffi::PackedArgs inputs) {
 }
 
 void Recording::Run(int64_t begin, int64_t end) {
-  ffi::Any result;
+  for (int64_t i = begin; i < end; ++i) {
+    if (!calls_[i].runs) continue;
+    if (calls_[i].is_kernel) BeginSubgraph();
+    Do(&calls_[i]);
+  }
+}
+
+bool Recording::RunUntil(int64_t begin, int64_t end, Cancellation* cancellation) {
   for (int64_t i = begin; i < end; ++i) {
     Call& call = calls_[i];
     if (!call.runs) continue;
-    for (auto& [argument, value] : call.places) call.views[argument] = values_[value];
-    if (call.is_kernel) BeginSubgraph();
-    call.function.CallPacked(call.views.data(), static_cast<int32_t>(call.views.size()), &result);
-    if (call.result != kNone) values_[call.result] = std::move(result);
+    if (__atomic_load_n(&cancellation->is_cancelled, __ATOMIC_RELAXED) != 0) return false;
+    if (call.is_kernel) {
+      // No other thread adds: an atomic addition would take longer than the rest of this.
+      int64_t before = __atomic_load_n(&cancellation->begun, __ATOMIC_RELAXED);
+      __atomic_store_n(&cancellation->begun, before + 1, __ATOMIC_RELAXED);
+    }
+    Do(&call);
   }
+  return true;
+}
+
+void Recording::Do(Call* call) {
+  ffi::Any result;
+  for (auto& [argument, value] : call->places) call->views[argument] = values_[value];
+  call->function.CallPacked(call->views.data(), static_cast<int32_t>(call->views.size()), &result);
+  if (call->result != kNone) values_[call->result] = std::move(result);
 }
 
 void Recording::Stop() {

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "cancellation.h"
+
 namespace layoutsel {
 
 namespace ffi = tvm::ffi;
@@ -54,6 +56,13 @@ class Recording {
   void Run(int64_t begin, int64_t end);
   void Stop();
 
+  // Does the calls from `begin` up to `end`, and counts them as sub-graphs. Returns false if
+  // `cancellation`, which the calling thread alone watches, stopped it before one of them.
+  bool RunUntil(int64_t begin, int64_t end, Cancellation* cancellation);
+
+  // Whether a value belongs to one run alone.
+  bool IsFresh(int64_t number) const { return fresh_[number] != 0; }
+
   const ffi::Any& Value(int64_t number) const { return values_[number]; }
 
   // Instrument of a virtual machine whose runs are recorded.
@@ -72,6 +81,7 @@ class Recording {
   };
 
   void Add(ffi::PackedArgs seen);
+  void Do(Call* call);
   void MarkProducers(int64_t value);
   bool PlaceIntermediates(const std::vector<int64_t>& kept);
   void Prepare(const std::vector<int64_t>& kept);

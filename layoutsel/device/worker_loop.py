@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from layoutsel.device.entry_points import Program
 from layoutsel.device.own_threads import FORK_WAITS_S
+from layoutsel.device.thread_ends import ending, living
 from layoutsel.device.turns import Turn
 from layoutsel.device.worker_jobs import Job, fail, resolve
 from layoutsel.device.worker_machines import Machines, WorkerSettings, own_primitives
@@ -44,8 +43,8 @@ class Loop:
         ]
         for thread in self._threads:
             thread.start()
-        _living.add(self)
-        _ending.update(self._threads)
+        living.add(self)
+        ending.update(self._threads)
 
     def put(self, job: Job) -> None:
         """Queue a job; raises :class:`RunTimeout` while an overdue run occupies the thread."""
@@ -72,7 +71,7 @@ class Loop:
             worker.join(_POLL_S)
             if (overdue := self._overdue) is not None and overdue is self._current:
                 logger.warning("%s; its thread is abandoned", self._still_busy(overdue))
-                _ending.difference_update(self._threads)
+                ending.difference_update(self._threads)
                 return
         watch.join()
 
@@ -143,21 +142,3 @@ class Loop:
             f"{self._settings.limit_s:g} s: "
             f"use another worker"
         )
-
-
-_living: weakref.WeakSet[Loop] = weakref.WeakSet()
-"""Loops to stop at exit."""
-_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""Threads of workers. The last one to end frees code and weights, when its loop is gone already."""
-_END_S = 2.0
-"""Longest wait for the end of such threads, seconds."""
-
-
-@atexit.register
-def _end_all() -> None:
-    """Stop all threads before the interpreter unloads the libraries that they use."""
-    for loop in list(_living):
-        loop.stop(cancel=True)
-    end_s = time.monotonic() + _END_S
-    for thread in list(_ending):
-        thread.join(max(0.0, end_s - time.monotonic()))

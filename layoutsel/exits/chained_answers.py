@@ -1,9 +1,10 @@
-"""Answers of multi-exit networks on one worker, each in one call of the plugin."""
+"""Answers of multi-exit networks, each in one call of the plugin."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,9 +12,13 @@ from layoutsel.device.signature import Signature
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.exit_chain import ExitChain
+from layoutsel.exits.lane_chain import LaneChain
 from layoutsel.exits.verdict import AnswerRule
 from layoutsel.runtime.arrays import to_tensor
 from layoutsel.runtime.binding import bind
+
+_Chain: TypeAlias = ExitChain | LaneChain
+_NONE: Mapping[bool, _Chain] = {}
 
 
 class ChainedAnswers:
@@ -25,22 +30,19 @@ class ChainedAnswers:
         Inputs of the model.
     exits
         Names of the exits.
-    chains
-        Chain of each arrangement of one worker.
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[Signature],
-        exits: Sequence[str],
-        chains: Mapping[Arrangement, ExitChain],
-    ) -> None:
-        self._inputs, self._exits, self._chains = inputs, exits, chains
+    def __init__(self, inputs: Sequence[Signature], exits: Sequence[str]) -> None:
+        self._inputs, self._exits = inputs, exits
+        self._chains: dict[Arrangement, dict[bool, _Chain]] = {}
         # The plugin checks shapes and types of what the stages read, but no indices.
-        places = tuple(range(len(inputs)))
-        self._is_direct = not any(one.ranges for one in inputs) and all(
-            chain.places == places for chain in chains.values()
-        )
+        self._is_direct = not any(one.ranges for one in inputs)
+        self._places = tuple(range(len(inputs)))
+
+    def add(self, arrangement: Arrangement, from_last: bool, chain: _Chain | None) -> None:
+        """Answer requests on an arrangement by a chain; see :attr:`RunnerPool.from_last`."""
+        if chain is not None:
+            self._chains.setdefault(arrangement, {})[from_last] = chain
 
     def answer(
         self,
@@ -48,10 +50,11 @@ class ChainedAnswers:
         arguments: Sequence[np.ndarray],
         named: Mapping[str, np.ndarray],
         arrangement: Arrangement,
+        from_last: bool,
     ) -> tuple[ExitAnswer, bool] | None:
         """Answer a request, and tell if a score was not a number.
 
-        None if the arrangement, the rule or a fork takes more than one call.
+        None if the arrangement, the rule, a fork or a failure takes another way.
 
         Raises
         ------
@@ -59,14 +62,15 @@ class ChainedAnswers:
             If an input is missing, unknown, of another shape or element type, or holds an index
             out of range.
         """
-        chain, levels = self._chains.get(arrangement), rule.levels
-        if chain is None or levels is None:
+        chain = self._chains.get(arrangement, _NONE).get(from_last)
+        if chain is None or rule.levels is None:
             return None
         start_s = time.perf_counter()
-        found = chain.answer(levels, arguments) if self._is_direct and not named else None
+        is_direct = self._is_direct and not named and chain.places == self._places
+        found = chain.answer(rule, arguments) if is_direct else None
         if found is None:
             bound = bind(self._inputs, arguments, named)
-            found = chain.answer(levels, [to_tensor(bound[place]) for place in chain.places])
+            found = chain.answer(rule, [to_tensor(bound[place]) for place in chain.places])
         if found is None:
             return None
         us = 1e6 * (time.perf_counter() - start_s)
@@ -76,6 +80,6 @@ class ChainedAnswers:
             score=found.score,
             exit=self._exits[found.exit],
             us=us,
-            cancelled=found.exit + 1 < len(self._exits),
+            cancelled=found.is_early,
         )
         return answer, found.has_nan

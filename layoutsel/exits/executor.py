@@ -16,6 +16,7 @@ from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.audit import AuditedRequest
 from layoutsel.exits.batching import ExitBatches
 from layoutsel.exits.exit_answer import ExitAnswer
+from layoutsel.exits.lane_chain import LaneChain, LaneCounts
 from layoutsel.exits.model_checks import check_parts
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.runner_pool import RunnerPool
@@ -104,7 +105,7 @@ class ExitModel(Closing):
         self._forced: dict[frozenset[int], AnswerRule] = {}
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s, trunk_here)
         self._every = tuple(every)
-        self._single = SingleAnswers(compiled.inputs, self.exits, self._pool, self._every)
+        self._single = SingleAnswers(compiled.inputs, self.exits, self._pool, arrangement)
         inputs = random_inputs(compiled.inputs)
         # Prepares primitives and memory of all stages.
         for one, self.from_last in itertools.product(every, (True, False) if others else (False,)):
@@ -297,6 +298,11 @@ class ExitModel(Closing):
             policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
             self._forced[key] = replace(self._rule, policy=policy)
         return self._single.answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
+
+    def lane_counts(self) -> LaneCounts | None:
+        """Count the work of the last request; None unless one call ran it on two threads."""
+        chain = self._pool.chain(self.arrangement)
+        return chain.counts() if isinstance(chain, LaneChain) else None
 
     def copy(self) -> ExitModel:
         """Make another model with this one's code and weights, for requests at the same time."""

@@ -15,7 +15,8 @@ from layoutsel.exits.arrangement import Arrangement, WorkerKind
 from layoutsel.exits.batch_times import times_in
 from layoutsel.exits.batching import ExitBatches
 from layoutsel.exits.exit_chain import ExitChain
-from layoutsel.exits.lanes import lanes_of
+from layoutsel.exits.lane_chain import LaneChain, can_pair
+from layoutsel.exits.lanes import Lanes, lanes_of
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
 from layoutsel.exits.trunk_here import TrunkHere, runs_here
@@ -105,10 +106,9 @@ class RunnerPool:
             self._runners[key] = self._made(*key)
         return self._runners[key]
 
-    def chain(self, arrangement: Arrangement) -> ExitChain | None:
-        """Return what answers requests on an arrangement of one worker in one call, if possible."""
-        runner = self.runner(arrangement)
-        return runner.chain if isinstance(runner, RunHere) else None
+    def chain(self, arrangement: Arrangement) -> ExitChain | LaneChain | None:
+        """Return what answers requests on an arrangement in one call of the plugin, if possible."""
+        return self.runner(arrangement).chain
 
     def batches(self, arrangement: Arrangement, exits: Sequence[str]) -> ExitBatches | None:
         """Return what answers several requests at once on an arrangement, if it can be batched.
@@ -186,10 +186,18 @@ class RunnerPool:
             self._worker(number, kind.threads, own)
             for number, (kind, own) in enumerate(zip(kinds, cores, strict=True))
         ]
-        trunk = None
-        if self._trunk_here and runs_here(lanes, kinds[0]):
-            trunk = TrunkHere(lanes, self._compiled.caller(is_watched=True), cores[0])
-        return RunOnWorkers(lanes, workers, self._limit_s, trunk)
+        if not self._trunk_here or not runs_here(lanes, kinds[0]):
+            return RunOnWorkers(lanes, workers, self._limit_s)
+        trunk = TrunkHere(lanes, self._compiled.caller(is_watched=True), cores[0])
+        chain = self._pair(lanes, kinds[1], cores) if can_pair(lanes) else None
+        return RunOnWorkers(lanes, workers, self._limit_s, trunk, chain)
+
+    def _pair(
+        self, lanes: Lanes, branches: WorkerKind, cores: Sequence[Sequence[int]]
+    ) -> LaneChain:
+        trunk = self._compiled.caller(is_watched=True)
+        caller = self._compiled.caller(threads=branches.threads, is_watched=True)
+        return LaneChain(lanes, trunk, caller, (cores[0], cores[1]), self._limit_s)
 
     def _worker(self, lane: int, threads: int, cores: tuple[int, ...]) -> TensorWorker:
         # Workers without cores of their own differ by their lane, so that they can wait for others.

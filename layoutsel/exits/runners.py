@@ -14,6 +14,7 @@ from layoutsel.device.worker_jobs import StageFuture
 from layoutsel.device.worker_machines import Machines
 from layoutsel.errors import Cancelled, DeadlineMissed, RunTimeout, WorkerClosed
 from layoutsel.exits.exit_chain import ExitChain, can_chain
+from layoutsel.exits.lane_chain import LaneChain
 from layoutsel.exits.lanes import Lanes
 from layoutsel.exits.request import ExitRequest, Tensor
 from layoutsel.exits.trunk_here import TrunkHere
@@ -25,8 +26,14 @@ class Runner(Protocol):
 
     lanes: Lanes
     """Stages by worker."""
-    failure: BaseException | None
-    """Reason why it cannot run further requests."""
+
+    @property
+    def chain(self) -> ExitChain | LaneChain | None:
+        """Answers requests that need no deadline, no trace and no patience."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Reason why it cannot run further requests."""
 
     def begin(
         self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
@@ -87,6 +94,8 @@ class RunOnWorkers:
         Time limit of a lane, seconds; that of the workers.
     trunk
         Runs the trunk of requests without a deadline on the calling thread; None for its worker.
+    chain
+        Answers requests that need no deadline, no trace and no patience, on threads of its own.
     """
 
     def __init__(
@@ -95,13 +104,21 @@ class RunOnWorkers:
         workers: Sequence[TensorWorker],
         limit_s: float,
         trunk: TrunkHere | None = None,
+        chain: LaneChain | None = None,
     ) -> None:
         self.lanes = lanes
-        self.failure: BaseException | None = None
+        self.chain = chain
+        """Answers requests that need no deadline, no trace and no patience."""
+        self._failure: BaseException | None = None
         self._workers, self._limit_s, self._trunk = workers, limit_s, trunk
         # A worker that would wait for the trunk is woken once, when it need not wait.
         self._waits = bool(lanes.lanes[1].steps[0].awaits)
         self._active: dict[ExitRequest, list[StageFuture]] = {}
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Reason why it cannot run further requests."""
+        return self._failure or (self.chain.failure if self.chain is not None else None)
 
     def begin(
         self, rule: AnswerRule, inputs: Sequence[Tensor], *, deadline_s: float, is_traced: bool
@@ -156,12 +173,14 @@ class RunOnWorkers:
         if request.timeline is not None:
             wait(futures, limit_s)
         if not isinstance(request.error, DeadlineMissed):
-            self.failure = self.failure or request.error
+            self._failure = self._failure or request.error
 
     def close(self) -> None:
         """Fail the active requests, and end the threads."""
         for request in list(self._active):
             request.fail(WorkerClosed("the multi-exit network was closed during a request"))
+        if self.chain is not None:
+            self.chain.close()
         for worker in self._workers:
             worker.close(cancel=True)
 
@@ -179,5 +198,5 @@ class RunOnWorkers:
             self._lost(request, error)
 
     def _lost(self, request: ExitRequest, error: BaseException) -> None:
-        self.failure = self.failure or error
+        self._failure = self._failure or error
         request.fail(error)

@@ -33,8 +33,8 @@ class SingleAnswers:
         Names of the exits.
     pool
         Runs requests stage by stage.
-    arrangements
-        Arrangements that requests may ask for.
+    first
+        Arrangement whose runner copies results.
     """
 
     def __init__(
@@ -42,12 +42,11 @@ class SingleAnswers:
         inputs: Sequence[Signature],
         exits: Sequence[str],
         pool: RunnerPool,
-        arrangements: Sequence[Arrangement],
+        first: Arrangement,
     ) -> None:
         self._inputs, self._exits, self._pool = inputs, exits, pool
-        self._first = arrangements[0]
-        chains = {one: chain for one in arrangements if (chain := pool.chain(one))}
-        self._chained = ChainedAnswers(inputs, exits, chains)
+        self._first = first
+        self._chained = ChainedAnswers(inputs, exits)
         self._warned_of_nan = False
 
     def answer(
@@ -63,7 +62,7 @@ class SingleAnswers:
         Errors are those of :meth:`layoutsel.exits.executor.ExitModel.by`.
         """
         if deadline_s == math.inf and not (self._pool.is_closed or self._pool.has_failed):
-            found = self._chained.answer(rule, arguments, named, arrangement)
+            found = self._chained.answer(rule, arguments, named, arrangement, self._pool.from_last)
             if found is not None:
                 answer, has_nan = found
                 if has_nan:
@@ -83,7 +82,9 @@ class SingleAnswers:
         `whole` is a rule by which the final exit answers.
         """
         self.run(whole, inputs, {}, arrangement)
-        self._chained.answer(rule, inputs, {}, arrangement)
+        from_last = self._pool.from_last
+        self._chained.add(arrangement, from_last, self._pool.chain(arrangement))
+        self._chained.answer(rule, inputs, {}, arrangement, from_last)
 
     def run(
         self,

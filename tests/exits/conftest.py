@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layoutsel.device.entry_points import Program
-from layoutsel.exits import batch_segments, runners
+from layoutsel.exits import batch_segments, runner_pool, runners
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def slow(monkeypatch):
         return delayed
 
     monkeypatch.setattr(Program, "function", function)
-    # The plugin's chain calls no stage of Python.
+    # The plugin's chains call no stage of Python.
     monkeypatch.setattr(runners, "can_chain", lambda _lanes: False)
+    monkeypatch.setattr(runner_pool, "can_pair", lambda _lanes: False)
     monkeypatch.setattr(batch_segments, "NativeExitSegment", batch_segments.ExitSegment)
     return delays.append

@@ -30,8 +30,8 @@ def native(monkeypatch) -> list[int]:
     taken = []
     answer = ExitChain.answer
 
-    def recorded(self, levels, inputs):
-        found = answer(self, levels, inputs)
+    def recorded(self, rule, inputs):
+        found = answer(self, rule, inputs)
         if found is not None:
             taken.append(found.exit)
         return found
