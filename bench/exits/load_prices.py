@@ -22,7 +22,7 @@ from layoutsel.cost.datasets import data_files
 from layoutsel.cost.logs import read_logs
 from layoutsel.cost.samples import LoadSample
 from layoutsel.cost.slowdown import ESTIMATE
-from layoutsel.cost.slowdown_training import fit_waits, run_of, train_slowdown
+from layoutsel.cost.slowdown_training import fit_sharing, run_of, train_slowdown
 
 Samples = Sequence[LoadSample]
 Predict = Callable[[Samples], np.ndarray]
@@ -31,8 +31,8 @@ Predict = Callable[[Samples], np.ndarray]
 
 def learned(known: Samples) -> Predict:
     """Our model, without its uncertainty."""
-    waits = fit_waits(known)
-    return lambda asked: _idle_us(asked) * np.exp([waits.log_factor(run_of(one)) for one in asked])
+    sharing = fit_sharing(known)
+    return lambda asked: _idle_us(asked) * np.exp([sharing.log_factor(run_of(one)) for one in asked])
 
 
 def linear(known: Samples) -> Predict:

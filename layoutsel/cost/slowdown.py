@@ -1,10 +1,10 @@
 """Slowdown of a run by other work on its cores, in relation to the idle machine.
 
 Cores are shared by time slices, fairly: a run next to a process that always wants its core takes
-twice as long. Several threads meet after each kernel. If one of their cores is busier than another,
-a thread waits there for a time slice, which slows short runs many times. If all of their cores are
-busy, they compute only while all of them have a slice. The coefficients of the waits are fitted to
-recorded runs.
+twice as long. Several threads meet after each kernel, so that the one on the busiest core sets
+their pace, in short and in long kernels alike: the other threads of a pool stay off the caller's
+core, and compute while their own core is theirs. They get somewhat less than a fair share of a core
+that other work always wants. The coefficients are fitted to recorded runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import exp, log, log1p
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from layoutsel.device.core_load import CoreLoad
 
 SHIPPED = Path(__file__).parent / "pretrained" / "load"
 """Folder of the model that ships with the package."""
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the file."""
 LEARNED, MEASURED = "learned", "measured"
 """Sources of times: a measured time under a learned slowdown is learned."""
@@ -98,31 +98,25 @@ def fair_share(demand: float) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waits:
-    """Coefficients of the waits under load, all at least 0; the fair share alone without them."""
+class Sharing:
+    """Coefficients of shared cores; without them, every thread gets its fair share."""
 
     crowd: float = 0.0
     """Added to the logarithm of one thread's slowdown if all other cores are busy as well."""
     even: float = 0.0
     """Exponent of the fair share of the least busy core of several threads."""
-    wait_us: float = 0.0
-    """Longest wait of several threads between a busy core and a free one, microseconds."""
-    half_us: float = 1.0
-    """Time without load of runs that wait half as long, microseconds."""
-    power: float = 1.0
-    """Exponent of the difference in demand, with which the waits become as frequent as runs."""
+    apart: float = 1.0
+    """Slowdown of several threads by a core that is always wanted, over the fair share; at least 1."""
 
     def log_factor(self, run: LoadedRun) -> float:
         """Natural logarithm of the slowdown, at least 0."""
         high, low = max(run.demands, default=0.0), min(run.demands, default=0.0)
         if run.is_serial:
             return log(fair_share(low)) + self.crowd * min(low, 1.0) * run.demand_elsewhere
-        us = max(run.cost.us, 1e-2)
-        frequency = min(high - low, 1.0) ** self.power
-        waiting = log1p(self.wait_us / (us + self.half_us))
-        shared = log(fair_share(high))
-        uneven = (1 - frequency) * shared + frequency * max(waiting, shared)
-        return uneven + self.even * log(fair_share(low))
+        slowest = self.apart * fair_share(high)
+        if high < 1:
+            slowest = min(slowest, 1 / (1 - high))  # the time that other work leaves
+        return log(slowest) + self.even * log(fair_share(low))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +125,7 @@ class Slowdown:
 
     format_version: int = FORMAT_VERSION
     """:data:`FORMAT_VERSION`."""
-    waits: Waits
+    sharing: Sharing
     """Coefficients."""
     serial_error: float
     """Half the interquartile range of the error of the logarithm, for one busy thread."""
@@ -153,7 +147,7 @@ class Slowdown:
             Factors on the time without load, at least 1, and 1 on cores without other work; half
             the interquartile range of the error of their natural logarithms, (runs,).
         """
-        factors = np.array([exp(self.waits.log_factor(run)) for run in runs])
+        factors = np.array([exp(self.sharing.log_factor(run)) for run in runs])
         errors = [self.serial_error if run.is_serial else self.error for run in runs]
         return factors, np.array(errors)
 
@@ -191,7 +185,7 @@ def shipped_slowdown() -> Slowdown:
     return Slowdown.load() if (SHIPPED / _CARD).exists() else ESTIMATE
 
 
-ESTIMATE = Slowdown(waits=Waits(), serial_error=0.25, error=0.25)
+ESTIMATE = Slowdown(sharing=Sharing(), serial_error=0.25, error=0.25)
 """Model without training: the fair share of the busiest core of a run, with an assumed error."""
 
 

@@ -10,14 +10,14 @@ from scipy.optimize import least_squares
 
 from layoutsel.core.workload import Estimate
 from layoutsel.cost.samples import LoadSample
-from layoutsel.cost.slowdown import LoadedRun, Slowdown, Waits
+from layoutsel.cost.slowdown import LoadedRun, Sharing, Slowdown
 from layoutsel.cost.training import FEWEST
 from tvm_passes.errors import LayoutselError
 
-_START = Waits(crowd=0.1, even=0.5, wait_us=1000.0, half_us=10.0, power=2.0)
+_START = Sharing(crowd=0.1, even=0.2, apart=1.4)
 """Coefficients from which the fit begins."""
-_LEAST = Waits(crowd=1e-3, even=1e-3, wait_us=1.0, half_us=0.1, power=0.5)
-_MOST = Waits(crowd=1.0, even=2.0, wait_us=1e5, half_us=1e3, power=5.0)
+_LEAST = Sharing(crowd=1e-3, even=1e-3, apart=1.0)
+_MOST = Sharing(crowd=1.0, even=2.0, apart=10.0)
 """Ranges of the coefficients."""
 _OUTLIER = 0.3
 """Error of a logarithm from which on samples count less than by its square."""
@@ -29,23 +29,23 @@ def run_of(sample: LoadSample) -> LoadedRun:
     return LoadedRun.of(cost, sample.conditions, sample.conditions)
 
 
-def fit_waits(samples: Sequence[LoadSample]) -> Waits:
+def fit_sharing(samples: Sequence[LoadSample]) -> Sharing:
     """Fit the coefficients by least squares of logarithms."""
     runs = [run_of(sample) for sample in samples]
     names = list(asdict(_START))
     start, least, most = (np.log([*asdict(one).values()]) for one in (_START, _LEAST, _MOST))
 
-    def waits(values: np.ndarray) -> Waits:
-        return Waits(**dict(zip(names, map(float, np.exp(values)), strict=True)))
+    def sharing(values: np.ndarray) -> Sharing:
+        return Sharing(**dict(zip(names, map(float, np.exp(values)), strict=True)))
 
     targets = np.log([sample.us / sample.idle_us for sample in samples])
 
     def errors(values: np.ndarray) -> np.ndarray:
-        model = waits(values)
+        model = sharing(values)
         return np.array([model.log_factor(run) for run in runs]) - targets
 
     found = least_squares(errors, start, bounds=(least, most), loss="soft_l1", f_scale=_OUTLIER)
-    return Waits(**{name: round(value, 4) for name, value in asdict(waits(found.x)).items()})
+    return Sharing(**{name: round(value, 4) for name, value in asdict(sharing(found.x)).items()})
 
 
 def train_slowdown(samples: Sequence[LoadSample]) -> Slowdown:
@@ -64,7 +64,7 @@ def train_slowdown(samples: Sequence[LoadSample]) -> Slowdown:
     is_serial = np.array([run_of(sample).is_serial for sample in samples])
     is_busy = np.array([max(run_of(sample).demands, default=0.0) > 0 for sample in samples])
     return Slowdown(
-        waits=fit_waits(samples),
+        sharing=fit_sharing(samples),
         serial_error=_half_range(left_out[is_serial & is_busy]),
         error=_half_range(left_out[~is_serial]),
         samples=len(samples),
@@ -79,10 +79,10 @@ def _left_out(samples: Sequence[LoadSample]) -> np.ndarray:
     found = np.zeros(len(samples))
     for load in dict.fromkeys(loads):
         others = [one for one, of in zip(samples, loads, strict=True) if of != load] or samples
-        waits = fit_waits(others)
+        sharing = fit_sharing(others)
         for number in [n for n, of in enumerate(loads) if of == load]:
             one = samples[number]
-            found[number] = waits.log_factor(run_of(one)) - np.log(one.us / one.idle_us)
+            found[number] = sharing.log_factor(run_of(one)) - np.log(one.us / one.idle_us)
     return found
 
 

@@ -35,8 +35,7 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
     Workers have the least busy cores, but the second of two equal ones has the busiest. Where two
     workers would share cores, the smaller one has the next ones while the other computes.
 
-    One thread waits for whole time slices. Several threads wait a little in every run, so that
-    their waits count as slower work.
+    Threads wait for whole time slices: most short requests meet none.
     """
     kinds = {kind.name: kind for kind in costs.workers}
     seconds = {one for n, one in enumerate(costs.workers) if _like(one, costs.workers[:n])}
@@ -64,8 +63,7 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
         waiting={
             name: waiting
             for name, one in alone.items()
-            if kinds[name].threads == 1
-            and (waiting := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
+            if (waiting := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
         },
         wait_us=SLICE_US,
     )
