@@ -279,12 +279,17 @@ def test_costs_grow_with_the_load():
     one = at(CoreLoad(busy=(1.0, 0.0)))
     # The first worker of one core has the free one; the second, and two threads, meet the load.
     assert one.trunk_us["cpu-1"] == costs.trunk_us["cpu-1"]
-    # Two threads wait for each other as well.
-    assert one.trunk_us["cpu-2"][0][0] > 4 * costs.trunk_us["cpu-2"][0][0]
+    # Two threads get less than a fair share of the busy core, and have its pace.
+    assert one.trunk_us["cpu-2"][0][0] == pytest.approx(
+        2.7 * costs.trunk_us["cpu-2"][0][0], rel=0.2
+    )
     assert one.trunk_us["cpu-1b"][0][0] == pytest.approx(2 * costs.trunk_us["cpu-1"][0][0], rel=0.2)
     assert one.slowdown == costs.slowdown
-    # The second worker waits for its core half of the time; several threads count as slower.
-    assert one.waiting == {"cpu-1b": pytest.approx(0.5, abs=0.1)}
+    # Both wait for their core at least half of the time.
+    assert one.waiting == {
+        "cpu-1b": pytest.approx(0.5, abs=0.1),
+        "cpu-2": pytest.approx(0.6, abs=0.1),
+    }
     both = at(CoreLoad(busy=(1.0, 1.0)))
     assert both.request_us == pytest.approx(2 * costs.request_us, rel=0.3)
     off = Arrangement(trunk="cpu-1", branches=(None, None))
@@ -302,5 +307,7 @@ def test_two_workers_of_many_cores():
         times["cpu-3"] = times["cpu-1"]
         del times["cpu-1b"]
     loaded = loaded_costs(costs)(CoreLoad(busy=(0.0, 0.5, 1.0)))
-    assert loaded.trunk_us["cpu-2"][0][0] > 2.0 * costs.trunk_us["cpu-2"][0][0]
+    assert loaded.trunk_us["cpu-2"][0][0] == pytest.approx(
+        2 * costs.trunk_us["cpu-2"][0][0], rel=0.2
+    )
     assert loaded.slowdown == {"cpu-1|cpu-2": pytest.approx(2.0, rel=0.2)}
