@@ -32,7 +32,9 @@ Predict = Callable[[Samples], np.ndarray]
 def learned(known: Samples) -> Predict:
     """Our model, without its uncertainty."""
     sharing = fit_sharing(known)
-    return lambda asked: _idle_us(asked) * np.exp([sharing.log_factor(run_of(one)) for one in asked])
+    return lambda asked: (
+        _idle_us(asked) * np.exp([sharing.log_factor(run_of(one)) for one in asked])
+    )
 
 
 def linear(known: Samples) -> Predict:

@@ -106,7 +106,7 @@ class Sharing:
     even: float = 0.0
     """Exponent of the fair share of the least busy core of several threads."""
     apart: float = 1.0
-    """Slowdown of several threads by a core that is always wanted, over the fair share; at least 1."""
+    """Slowdown of several threads by a core that is always wanted, over the fair share, >= 1."""
 
     def log_factor(self, run: LoadedRun) -> float:
         """Natural logarithm of the slowdown, at least 0."""
