@@ -94,10 +94,16 @@ def tile_products(threads: int) -> Measure:
     return _rate(work, run, (result,))
 
 
-def stream(threads: int) -> Measure:
-    """Bytes read once, in order, from beyond the caches."""
+def stream(threads: int, size: int = _STREAM_BYTES, times: int = 1) -> Measure:
+    """Bytes read in order, `times` times: by default once, from beyond the caches.
+
+    Parameters
+    ----------
+    size
+        Bytes that all threads read together.
+    """
     unit = vector_unit(host_target())
-    elements = _STREAM_BYTES // 4 // threads
+    elements = size // 4 // threads
     chains = 8
 
     def body(buffers: list[emit.Buffer]) -> None:
@@ -106,7 +112,7 @@ def stream(threads: int) -> Measure:
             sums = [emit.Accumulator(unit.lanes) for _ in range(chains)]
             for each in sums:
                 each.zero()
-            with emit.serial(elements // (chains * unit.lanes)) as step:
+            with emit.serial(times), emit.serial(elements // (chains * unit.lanes)) as step:
                 for index, each in enumerate(sums):
                     place = thread * elements + (step * chains + index) * unit.lanes
                     each.set(each.value + emit.load(source, place, unit.lanes))
@@ -118,4 +124,4 @@ def stream(threads: int) -> Measure:
     run = _compiled([((size,), "float32") for size in sizes], body)
     source = np.random.default_rng(0).standard_normal(sizes[0], dtype=np.float32)
     result = tvm.runtime.tensor(np.zeros(sizes[1], dtype=np.float32))
-    return _rate(4 * sizes[0], run, (tvm.runtime.tensor(source), result))
+    return _rate(4 * sizes[0] * times, run, (tvm.runtime.tensor(source), result))
