@@ -12,7 +12,7 @@ Docstrings name the form of a module by its stage of lowering:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import tvm
@@ -39,7 +39,7 @@ from tvm_passes.order_subgraphs import OrderSubgraphs
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.place_devices import PlaceDevices, devices_of
 from tvm_passes.rewrite_layouts import RewriteLayouts, functions_of
-from tvm_passes.split_stages import StagePart, join_stages, split_stages
+from tvm_passes.split_stages import StagePart, join_stages, place_of, split_stages
 from tvm_passes.stages import Stages, entry_name
 
 PREFERENCES = (
@@ -92,10 +92,12 @@ def lower_stages(
     stages: Stages,
     not_transforming: frozenset[str] = frozenset(),
     order: Sequence[SubgraphId] = (),
+    staying: Collection[str] = (),
 ) -> tuple[tvm.IRModule, list[StagePart]]:
     """Lower a partitioned module to calls of units, with an entry point for each of the `stages`.
 
-    All else is as in :func:`lower`.
+    Tensors between stages in `staying` that are on one device stay in its memory; all others are in
+    the host's. All else is as in :func:`lower`.
 
     Returns
     -------
@@ -106,11 +108,24 @@ def lower_stages(
     """
     with whole_errors():
         decided = _decided(module, decisions, not_transforming, order)
+        devices = _devices_of_stages({name: stages[name] for name in staying}, decisions)
         parts = []
-        for part in split_stages(decided, stages):
+        for part in split_stages(decided, stages, devices):
             merged = _merged(part.module, order, prefix=f"{entry_name(part.name)}_p")
-            parts.append(replace(part, module=lower_units(merged, target)))
+            lowered = _lowered_units(merged, target)
+            inputs, results = (tuple(map(place_of, of)) for of in (part.inputs, part.outputs))
+            placed = PlaceDevices(inputs=inputs, results=results)(lowered)
+            parts.append(replace(part, module=placed))
         return join_stages(parts), parts
+
+
+def _devices_of_stages(
+    stages: Stages, decisions: Mapping[SubgraphId, Decision]
+) -> dict[str, DeviceId]:
+    """Return the device of each stage whose sub-graphs are all on one."""
+    found = {name: {decisions[id_].device for id_ in held} for name, held in stages.items()}
+    single = {name: devices.pop() for name, devices in found.items() if len(devices) == 1}
+    return {name: device for name, device in single.items() if not device.is_host}
 
 
 def _decided(
@@ -149,6 +164,11 @@ def lower_units(
 
     `outside` is the device of the caller's tensors.
     """
+    return PlaceDevices(outside)(_lowered_units(module, target))
+
+
+def _lowered_units(module: tvm.IRModule, target: tvm.target.Target) -> tvm.IRModule:
+    """Lower merged partitions to calls of units, without the copies between devices."""
     used = {str(f.attrs.get("layoutsel.unit")) for f in module.functions.values() if f.attrs}
     for backend in lowering_order():
         # Asking for an unused device would start its driver.
@@ -157,7 +177,7 @@ def lower_units(
         if backend.absent() is None:
             module = backend.lower(target)(module)
     check_lowered(module)
-    return PlaceDevices(outside)(module)
+    return module
 
 
 def build_context(module: tvm.IRModule) -> tvm.transform.PassContext:

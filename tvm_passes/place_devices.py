@@ -54,9 +54,9 @@ def _vdevice(device: DeviceId, arch: str) -> VDevice:
 
 
 class _Placing(MainRewriter):
-    def __init__(self, module: tvm.IRModule, outside: DeviceId) -> None:
+    def __init__(self, module: tvm.IRModule, to_place: PlaceDevices) -> None:
         super().__init__(module)
-        self.outside = outside
+        self.to_place = to_place
         self.vdevices = {one: _vdevice(one, _arch(module, one)) for one in devices_of(module)}
         self.devices: dict[Expr, DeviceId] = {}
         """Device of each value of the new `main`."""
@@ -64,8 +64,10 @@ class _Placing(MainRewriter):
         """Copy of a value on a device."""
 
     def params(self) -> list[Var]:
-        params = [relax.Var(p.name, self._placed(p.ty, self.outside)) for p in self.main.params]
-        self.devices.update(dict.fromkeys(params, self.outside))
+        places = self.to_place.inputs or (self.to_place.outside,) * len(self.main.params)
+        pairs = list(zip(self.main.params, places, strict=True))
+        params = [relax.Var(param.name, self._placed(param.ty, at)) for param, at in pairs]
+        self.devices.update(zip(params, places, strict=True))
         return params
 
     def rewrite(self, binding: relax.VarBinding) -> Expr:
@@ -78,7 +80,14 @@ class _Placing(MainRewriter):
         return self._computed(binding, value)
 
     def result(self, expr: Expr) -> Expr:
-        return self._all_at(expr, self.outside)
+        places = self.to_place.results
+        if not places:
+            return self._all_at(expr, self.to_place.outside)
+        whole = self.renewed(expr)
+        if not isinstance(whole, relax.Tuple):
+            return self._at(whole, places[0])
+        fields = zip(whole.fields, places, strict=True)
+        return relax.Tuple([self._at(field, at) for field, at in fields])
 
     def _field(self, binding: relax.VarBinding, value: relax.TupleGetItem) -> Expr:
         source = self.mapping[value.tuple_value]
@@ -146,12 +155,16 @@ class PlaceDevices(ModulePass):
     ``call_tir(cpu_add, (to_vdevice(call_tir(opencl_conv2d, (to_vdevice(x), to_vdevice(w)))), y))``.
 
     *Requires* stage 4: every unit is lowered, and PrimFuncs of devices have their target. *Ensures*
-    that parameters and results of `main` are on `outside`. A module of the host alone stays
-    unchanged.
+    that parameters and results of `main` are on `outside`, or on devices of their own. A module of
+    the host alone stays unchanged.
     """
 
     outside: DeviceId = HOST_DEVICE
     """Device of the callers of `main`."""
+    inputs: tuple[DeviceId, ...] = ()
+    """Device of each parameter; empty for `outside`."""
+    results: tuple[DeviceId, ...] = ()
+    """Device of each result; empty for `outside`."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -159,7 +172,7 @@ class PlaceDevices(ModulePass):
         """Place the values of `module`."""
         if len(devices_of(module)) == 1:
             return module
-        placing = _Placing(module, self.outside)
+        placing = _Placing(module, self)
         placed = placing.run()
         placed.update_global_info("vdevice", list(placing.vdevices.values()))
         return placed

@@ -11,6 +11,7 @@ from tvm.ir import Call, GlobalVar
 from tvm.relax.global_info import VDevice
 
 from tvm_passes.decision import SubgraphId
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.inlining import redirect
 from tvm_passes.ir import ENTRY, Expr, Var, leaves, main_bindings
@@ -18,6 +19,9 @@ from tvm_passes.main_rewriter import MainRewriter
 from tvm_passes.place_devices import device_of_value, devices_of
 from tvm_passes.rewrite_layouts import subgraph_id
 from tvm_passes.stages import Stages, check_reads, check_stages, entry_name
+
+STAYS = "@"
+"""Separator of the name of a tensor between stages, and the device in whose memory it stays."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,14 @@ class StagePart:
     layouts: Mapping[str, str]
     """Layouts of results of sub-graphs, by the tensor's name; others are plain."""
 
+    def layout(self, name: str) -> str:
+        """Return the layout of an input or output; empty for a plain one."""
+        return self.layouts.get(name.partition(STAYS)[0], "")
 
-def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
+
+def split_stages(
+    module: tvm.IRModule, stages: Stages, devices: Mapping[str, DeviceId] | None = None
+) -> list[StagePart]:
     """Divide `main` of a module into stages.
 
     ``b = s1(a); c = s2(b)``, stages ``x: s1`` and ``y: s2`` → ``x(a) = s1(a)``,
@@ -48,6 +58,16 @@ def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
     *Requires* stage 2. *Ensures* the same values. A tensor crosses between stages in its producer's
     layout; each stage that reads it transforms it itself.
 
+    Parameters
+    ----------
+    module
+        Module with `main`.
+    stages
+        Sub-graphs by stage.
+    devices
+        Device of each stage whose tensors for other stages there stay in its memory. They are
+        called ``s3.0@opencl``, in addition to ``s3.0`` for the other stages.
+
     Raises
     ------
     IllegalDecision
@@ -55,13 +75,20 @@ def split_stages(module: tvm.IRModule, stages: Stages) -> list[StagePart]:
     """
     flow = _Dataflow(module)
     check_stages(stages, flow.homes.values())
-    slices = [_Slice(flow, stages, name) for name in stages]
+    slices = [_Slice(flow, stages, name, devices or {}) for name in stages]
     parts = []
     for one in slices:
         outputs = one.outputs(slices)
         emitted = _Emitting(one, outputs).run()
-        parts.append(StagePart(one.name, emitted, tuple(one.inputs), tuple(outputs), flow.layouts))
+        inputs = tuple(map(one.input_name, one.inputs))
+        parts.append(StagePart(one.name, emitted, inputs, tuple(outputs), flow.layouts))
     return parts
+
+
+def place_of(name: str) -> DeviceId:
+    """Return the device of a tensor between stages, by its name."""
+    _, stays, device = name.partition(STAYS)
+    return DeviceId.named(device) if stays else HOST_DEVICE
 
 
 class _Dataflow:
@@ -130,8 +157,10 @@ class _Dataflow:
 class _Slice:
     """Bindings of `main` that one stage needs."""
 
-    def __init__(self, flow: _Dataflow, stages: Stages, name: str) -> None:
-        self.flow, self.name = flow, name
+    def __init__(
+        self, flow: _Dataflow, stages: Stages, name: str, devices: Mapping[str, DeviceId]
+    ) -> None:
+        self.flow, self.name, self.devices = flow, name, devices
         self.order = list(stages)
         self.stage_of: dict[SubgraphId | None, str] = {
             id_: stage for stage, held in stages.items() for id_ in held
@@ -160,12 +189,19 @@ class _Slice:
     def outputs(self, slices: Iterable[_Slice]) -> dict[str, Expr]:
         """Return the results of the stage: tensors of other `slices`, and results of `main`."""
         crossing = {
-            name: variables[0]
+            other.input_name(name): variables[0]
             for other in slices
             for name, variables in other.inputs.items()
             if self.stage_of.get(self.flow.homes.get(variables[0])) == self.name
         }
         return {**crossing, **self.results}
+
+    def input_name(self, name: str) -> str:
+        """Return the name of an input, which says if it is in the memory of the stage's device."""
+        home = self.flow.homes.get(self.inputs[name][0])
+        device = self.devices.get(self.name)
+        stays = device is not None and self.devices.get(self.stage_of.get(home, "")) == device
+        return f"{name}{STAYS}{device.target_name}" if stays and device is not None else name
 
     def _take(self, index: int) -> None:
         if index not in self.own:

@@ -26,9 +26,10 @@ from layoutsel import documents, exits
 from layoutsel.benchmarking.compare import save
 from layoutsel.device.machine import this_machine
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
-from layoutsel.exits.building import compiled_for, model_of
+from layoutsel.exits.building import model_of
 from layoutsel.exits.costs import priced
 from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_code import compiled_for
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.patterns import SurePattern

@@ -32,9 +32,9 @@ from layoutsel.device.core_load import COMPUTE, MEMORY, BusyProcess
 from layoutsel.device.load_generators import generating
 from layoutsel.device.machine import this_machine
 from layoutsel.exits.arrangement import Arrangement, ExitCosts
-from layoutsel.exits.building import compiled_for
 from layoutsel.exits.costs import priced
 from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_code import compiled_for
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.policy import Policy
 from layoutsel.runtime.samples import random_inputs

@@ -69,7 +69,7 @@ def pinned(model: CompiledModel, place: int) -> TensorWorker:
 def corun(model: CompiledModel) -> dict[str, Any]:
     """Slowdown of two pinned workers by each other."""
     one, other = (WorkerKind(name=name, unit="cpu", threads=1, cores=1) for name in "ab")
-    found = [corun_slowdown({1: model}, one, other) for _ in range(REPEATS)]
+    found = [corun_slowdown(one, model, other, model) for _ in range(REPEATS)]
     return {"slowdown": statistics.median(found), "least": min(found), "most": max(found)}
 
 

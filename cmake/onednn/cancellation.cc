@@ -1,5 +1,6 @@
 #include "cancellation.h"
 
+#include <tvm/ffi/device.h>
 #include <tvm/ffi/error.h>
 #include <tvm/ffi/string.h>
 
@@ -11,6 +12,25 @@ namespace layoutsel {
 namespace {
 
 thread_local Cancellation* watched = nullptr;
+
+// Sub-graphs of the calling thread that a device may have in its queue.
+struct InFlight {
+  DLDevice device{kDLCPU, 0};
+  int64_t most = 0;
+  int64_t begun = 0;  // since the device was last known to be idle
+};
+thread_local InFlight in_flight;
+
+void AwaitDevice() {
+  if (in_flight.most <= 0) return;
+  if (in_flight.begun >= in_flight.most) {
+    static const ffi::Function synchronise =
+        ffi::Function::GetGlobalRequired("runtime.Device_StreamSync");
+    synchronise(in_flight.device, int64_t{0});
+    in_flight.begun = 0;
+  }
+  ++in_flight.begun;
+}
 
 // Prefix of the virtual machine's own functions.
 constexpr std::string_view kBuiltin = "vm.builtin.";
@@ -38,10 +58,15 @@ void BeginSubgraph() {
   TVM_FFI_THROW(Cancelled) << "the run was cancelled after " << before << " sub-graphs";
 }
 
+void BoundInFlight(int64_t type, int64_t index, int64_t most) {
+  in_flight = {{static_cast<DLDeviceType>(type), static_cast<int32_t>(index)}, most, 0};
+}
+
 ffi::Function Instrument() {
   return ffi::Function::FromPacked([](ffi::PackedArgs args, ffi::Any*) {
-    if (watched == nullptr || !args[2].cast<bool>()) return;
-    if (!IsBuiltin(args[1])) BeginSubgraph();
+    if (watched == nullptr || !args[2].cast<bool>() || IsBuiltin(args[1])) return;
+    AwaitDevice();
+    BeginSubgraph();
   });
 }
 

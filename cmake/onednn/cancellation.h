@@ -27,7 +27,13 @@ void BeginSubgraph();
 // Tells whether a function, by its name, is one of the virtual machine's own.
 bool IsBuiltin(ffi::AnyView name);
 
-// Calls BeginSubgraph before every call that is not the virtual machine's own.
+// Lets at most `most` sub-graphs of the calling thread's runs be in flight on a device, given by
+// DLPack's numbers; 0 for any number. A device that has all of a run in its queue cannot be
+// stopped.
+void BoundInFlight(int64_t type, int64_t index, int64_t most);
+
+// Calls BeginSubgraph before every call that is not the virtual machine's own, and waits for the
+// device of the calling thread first, where it has too many in flight.
 ffi::Function Instrument();
 
 }  // namespace layoutsel

@@ -119,6 +119,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("layoutsel.onednn.use_cache", UseCache)
       .def("layoutsel.onednn.drop_cache", DropCache)
       .def("layoutsel.watch", Watch)
+      .def("layoutsel.bound_in_flight", BoundInFlight)
       .def("layoutsel.chain", RunChain)
       .def("layoutsel.repeated_runs", RepeatedRuns)
       .def("layoutsel.exit_chain", ExitChain)

@@ -6,10 +6,9 @@ A partition that fails to build falls back to the CPU.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import tvm
@@ -88,6 +87,7 @@ def lower_decisions(
     target: tvm.target.Target | None = None,
     order: Sequence[SubgraphId] = (),
     stages: Stages | None = None,
+    staying: Collection[str] = (),
 ) -> Lowered:
     """Generate the kernels and partitions that the decisions require.
 
@@ -108,6 +108,9 @@ def lower_decisions(
         Order of the calls; see :func:`tvm_passes.pipeline.lower`.
     stages
         Stages that become separate entry points.
+    staying
+        Stages whose tensors stay on a device that they share; see
+        :func:`tvm_passes.pipeline.lower_stages`.
 
     Raises
     ------
@@ -120,7 +123,13 @@ def lower_decisions(
     while True:
         try:
             module, entries = _lower(
-                functions.module, decisions, target, stages, frozenset(not_transforming), order
+                functions.module,
+                decisions,
+                target,
+                stages,
+                staying,
+                frozenset(not_transforming),
+                order,
             )
             break
         except (BuildError, Declined) as error:
@@ -154,11 +163,15 @@ def _lower(
     decisions: Mapping[SubgraphId, Decision],
     target: tvm.target.Target,
     stages: Stages | None,
-    *rest: Any,
+    staying: Collection[str],
+    not_transforming: frozenset[str],
+    order: Sequence[SubgraphId],
 ) -> tuple[tvm.IRModule, tuple[EntryPoint, ...]]:
     if not stages:
-        return lower(module, decisions, target, *rest), ()
-    lowered, parts = lower_stages(module, decisions, target, stages, *rest)
+        return lower(module, decisions, target, not_transforming, order), ()
+    lowered, parts = lower_stages(
+        module, decisions, target, stages, not_transforming, order, staying
+    )
     return lowered, tuple(_entry_point(part) for part in parts)
 
 
@@ -171,7 +184,7 @@ def _entry_point(part: StagePart) -> EntryPoint:
                 name=name,
                 shape=static_shape(ty),
                 dtype=str(ty.dtype),
-                layout=part.layouts.get(name, ""),
+                layout=part.layout(name),
             )
             for name, ty in zip(names, of, strict=True)
         )

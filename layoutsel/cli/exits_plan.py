@@ -79,7 +79,8 @@ def plan(
         typer.Option(
             "--pin",
             metavar="STAGE=WORKER",
-            help="Worker to prescribe, such as trunk=cpu-2, exit1=cpu-1 or exit2=off. Repeatable.",
+            help="Worker to prescribe, such as trunk=cpu-2, trunk=opencl-0, exit1=cpu-1 or "
+            "exit2=off. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -96,6 +97,15 @@ def plan(
             "--time-limit", metavar="TIME", help="Time limit of the search among arrangements."
         ),
     ] = "10s",
+    cancel_within: Annotated[
+        str,
+        typer.Option(
+            "--cancel-within",
+            metavar="TIME",
+            help="Time in which a device ends what is in its queue after an answer: the queue "
+            "holds as few sub-graphs as that takes, and at least one.",
+        ),
+    ] = "1ms",
     threads: Annotated[
         int | None,
         typer.Option(
@@ -121,6 +131,9 @@ def plan(
     """Choose the exits that run, and the workers of the trunk and of each exit."""
     check_output(output)
     limit_s, limits = parse_seconds(time_limit), parse_limits(import_limit)
+    from layoutsel.search.two_devices import parse_time_us
+
+    within_us = parse_time_us("--cancel-within", cancel_within)
     options: dict[str, Any] = {
         "cost": cost,
         "cost_model": cost_model,
@@ -148,6 +161,7 @@ def plan(
             pins=pin or (),
             measure=measure,
             time_limit_s=limit_s,
+            cancel_within_us=within_us,
             progress=shown,
             **options,
         )

@@ -157,7 +157,9 @@ class Building:
         return CompiledModel(runnable(executable), lowered.weights, header, executable=executable)
 
     def _lowered(self) -> Lowered:
-        return self._session.lower(self._decisions, self._plan.order, self._plan.held_by_stages)
+        staying = [stage.name for stage in self._plan.stages if stage.stays]
+        stages = self._plan.held_by_stages
+        return self._session.lower(self._decisions, self._plan.order, stages, staying)
 
 
 _ADVICE = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -190,10 +190,13 @@ class Session:
         decisions: Mapping[SubgraphId, Decision],
         order: Sequence[SubgraphId] = (),
         stages: Stages | None = None,
+        staying: Collection[str] = (),
     ) -> Lowered:
         """Lower decisions to kernels; see :func:`layoutsel.building.build.lower_decisions`."""
         with self.generating():
-            lowered = lower_decisions(self.functions, decisions, order=order, stages=stages)
+            lowered = lower_decisions(
+                self.functions, decisions, order=order, stages=stages, staying=staying
+            )
         self.pages.evict()
         return lowered
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
 
 from layoutsel.device.threads import shares_openmp
+from layoutsel.device.virtual_machine import synchronise
 from layoutsel.errors import Cancelled
+from tvm_passes.devices import DEVICE_TYPES, DeviceId
 from tvm_passes.onednn.plugin import function
 
 tvm_ffi.register_error("Cancelled", Cancelled)
@@ -21,6 +24,19 @@ _APART = 8
 """Integers on either side of a token's state: no other thread writes to its cache line."""
 _IS_CANCELLED, _BEGUN, _MOST = range(_APART, _APART + 3)
 """Positions of a token's state: cancelled or not, sub-graphs begun, their maximum or -1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InFlight:
+    """Limit of the work in a device's queue, so that a cancelled run stops soon.
+
+    A device accepts whole models within microseconds, and cannot be stopped in its queue.
+    """
+
+    device: DeviceId
+    """Device."""
+    most: int
+    """Largest number of sub-graphs and layout transforms in its queue, at least 1."""
 
 
 class CancelToken:
@@ -80,7 +96,9 @@ class CancelToken:
         self._state[_BEGUN] += 1
 
 
-def instrument(token: Callable[[], CancelToken]) -> Callable[..., None]:
+def instrument(
+    token: Callable[[], CancelToken], in_flight: InFlight | None = None
+) -> Callable[..., None]:
     """Make an instrument that lets tokens cancel the runs of a virtual machine.
 
     The plugin's native instrument also checks the token between the steps of a partition. Without
@@ -90,15 +108,36 @@ def instrument(token: Callable[[], CancelToken]) -> Callable[..., None]:
     ----------
     token
         Returns the token of the current run.
+    in_flight
+        Limit of the work in a device's queue. It holds for the calling thread, which has to run the
+        machine, until the next call of this function.
     """
     if shares_openmp():
+        _bound_natively(in_flight)
         return native_instrument()
+    begun = 0
 
     def check(_function: Any, name: str, before: bool, *_rest: Any) -> None:
-        if before and not name.startswith(_BUILTIN):
-            token().begin()
+        nonlocal begun
+        if not before or name.startswith(_BUILTIN):
+            return
+        if in_flight is not None and begun >= in_flight.most:
+            synchronise([in_flight.device])
+            begun = 0
+        begun += 1
+        token().begin()
 
     return check
+
+
+def _bound_natively(in_flight: InFlight | None) -> None:
+    """Set the limit of the calling thread for the plugin's instrument."""
+    bound = function("layoutsel.bound_in_flight")
+    if in_flight is None:
+        bound(0, 0, 0)
+    else:
+        device = in_flight.device
+        bound(DEVICE_TYPES[device.target_kind], device.index, in_flight.most)
 
 
 def native_instrument() -> Callable[..., None]:

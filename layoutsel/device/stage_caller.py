@@ -49,6 +49,11 @@ class StageCaller:
         return self._program.chain_parts(self._machine, entries)
 
     @property
+    def uses_devices(self) -> bool:
+        """True if the model needs a device other than the host."""
+        return any(not device.is_host for device in self._program.devices)
+
+    @property
     def threads(self) -> int:
         """Number of threads."""
         return self._threads.count

@@ -6,13 +6,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import tvm_ffi
 
 from layoutsel.core.closing import Closing
-from layoutsel.device.cancellation import CancelToken
+from layoutsel.device.cancellation import CancelToken, InFlight
 from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.threads import available_cores
@@ -43,6 +44,9 @@ class TensorWorker(Closing):
         Time limit of a run, seconds. A run with a token is then cancelled. A run without a token
         continues, as compiled code cannot be interrupted: its future fails, and the worker rejects
         other runs until it ends.
+    in_flight
+        Device that the worker owns, with the limit of the work in its queue. Each of its stages
+        ends when the device has ended, and a cancelled run waits for what is in the queue.
 
     Raises
     ------
@@ -57,8 +61,9 @@ class TensorWorker(Closing):
         threads: int = 1,
         cores: Collection[int] | None = None,
         limit_s: float = LIMIT_S,
+        in_flight: InFlight | None = None,
     ) -> None:
-        self._settings = _settings(threads, cores, limit_s)
+        self._settings = replace(_settings(threads, cores, limit_s), in_flight=in_flight)
         self.stages = {entry.name: entry for entry in program.entries}
         """Stages of the model, by name."""
         self._program = program

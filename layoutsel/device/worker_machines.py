@@ -11,11 +11,11 @@ from typing import Any
 
 import tvm_ffi
 
-from layoutsel.device.cancellation import CancelToken, instrument
+from layoutsel.device.cancellation import CancelToken, InFlight, instrument
 from layoutsel.device.device_errors import Watch, check_not_forked, device_error, located
 from layoutsel.device.entry_points import Program, StageChain
 from layoutsel.device.threads import set_threads, shares_openmp
-from layoutsel.device.virtual_machine import virtual_machine
+from layoutsel.device.virtual_machine import synchronise, virtual_machine
 from layoutsel.errors import Cancelled, DeviceError
 from tvm_passes.onednn.plugin import function
 
@@ -50,6 +50,8 @@ class WorkerSettings:
     """Cores that the threads may use; empty for all cores of this process."""
     limit_s: float
     """Time limit of a run, seconds."""
+    in_flight: InFlight | None = None
+    """Limit of the work of runs with a token in a device's queue; None for no limit."""
 
 
 class Machines:
@@ -106,7 +108,11 @@ class Machines:
         token.check()
         self._token = token
         with token.watching():
-            yield
+            try:
+                yield
+            except Cancelled:
+                self._await_device()
+                raise
 
     def _device_error(
         self, error: Exception, chain: StageChain, inputs: Sequence[tvm_ffi.Tensor]
@@ -140,16 +146,42 @@ class Machines:
         """Make the function of some stages; one that is watched obeys :meth:`watching`."""
         key = chain.names, is_watched
         if key not in self._functions:
-            self._functions[key] = self._program.function(
-                self._machine(is_watched), chain, repeats=True
-            )
+            run = self._program.function(self._machine(is_watched), chain, repeats=True)
+            on_device = self._settings.in_flight is not None
+            self._functions[key] = self._to_its_end(run, chain) if on_device else run
         return self._functions[key]
+
+    def _to_its_end(
+        self, run: Callable[..., list[tvm_ffi.Tensor]], chain: StageChain
+    ) -> Callable[..., list[tvm_ffi.Tensor]]:
+        """Make a function that returns when the device has ended; its errors name the sub-graph."""
+
+        def whole(*inputs: tvm_ffi.Tensor) -> list[tvm_ffi.Tensor]:
+            try:
+                results = run(*inputs)
+                self._await_device()
+                return results
+            except Cancelled:
+                raise
+            except Exception as error:
+                failure = self._device_error(error, chain, inputs)
+                if failure is None:
+                    raise
+                raise failure from error
+
+        return whole
+
+    def _await_device(self) -> None:
+        """Wait until the worker's device, if any, has finished its work."""
+        if self._settings.in_flight is not None:
+            synchronise([self._settings.in_flight.device])
 
     def _machine(self, is_watched: bool) -> tvm_ffi.Module:
         if is_watched not in self._made:
             machine = virtual_machine(self._program.module, self._program.devices)
             if is_watched:
-                machine["set_instrument"](instrument(self._current_token))
+                found = instrument(self._current_token, self._settings.in_flight)
+                machine["set_instrument"](found)
             self._made[is_watched] = machine
         return self._made[is_watched]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from layoutsel import documents
+
+T = TypeVar("T")
+"""Cost of a pair of workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,11 @@ class WorkerKind:
     threads: int
     """Number of threads."""
     cores: int
-    """Number of the host's cores that it occupies while it works."""
+    """Number of the host's cores that it occupies while it works; 0 for a device."""
+    device: str = field(default="", metadata=documents.OPTIONAL)
+    """Device that computes its stages, such as ``opencl/0``; empty for the host's cores."""
+    in_flight: int = field(default=0, metadata=documents.OPTIONAL)
+    """Largest number of sub-graphs in the device's queue; 0 for the host's cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +48,10 @@ class ExitCosts:
     """Time to begin any stage on a worker that is ready, microseconds."""
     handover_us: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Time to pass each tap from one worker to another, by ``source>destination``, microseconds."""
+    copy_us: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict, metadata=documents.OPTIONAL
+    )
+    """Time for which a device copies each tap before it goes on, by pairs as in `handover_us`."""
     slowdown: Mapping[str, float] = field(default_factory=dict)
     """Factor on times while another worker computes, by ``worker|other``; 1 if absent."""
     request_us: float = field(default=0.0, metadata=documents.OPTIONAL)
@@ -49,6 +61,8 @@ class ExitCosts:
 
     An arrangement on one worker runs on the caller's thread, without it.
     """
+    calls_us: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
+    """The same time by ``trunk>branch`` where it differs from `call_us`, as with devices."""
     waiting: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
     """Share of its time that a worker waits for its cores, below 1; 0 if absent.
 
@@ -75,3 +89,42 @@ class Arrangement:
     def is_beside(self) -> bool:
         """True if any branch runs in parallel with the trunk."""
         return not {self.trunk, None}.issuperset(self.branches)
+
+    @property
+    def workers(self) -> frozenset[str]:
+        """Workers that run anything."""
+        return frozenset(one for one in (self.trunk, *self.branches) if one is not None)
+
+
+def devices_in(arrangement: Arrangement, workers: Iterable[WorkerKind]) -> tuple[str, ...]:
+    """Return the devices that an arrangement uses, such as ``opencl/0``.
+
+    Parameters
+    ----------
+    arrangement
+        An arrangement.
+    workers
+        Workers that it may name.
+    """
+    return tuple(one.device for one in workers if one.device and one.name in arrangement.workers)
+
+
+def host_costs(costs: ExitCosts) -> ExitCosts:
+    """Copy costs without the workers on devices."""
+    kinds = tuple(kind for kind in costs.workers if not kind.device)
+    names = {kind.name for kind in kinds}
+
+    def of_pairs(times: Mapping[str, T], separator: str) -> dict[str, T]:
+        return {key: one for key, one in times.items() if names.issuperset(key.split(separator))}
+
+    return replace(
+        costs,
+        workers=kinds,
+        trunk_us={name: times for name, times in costs.trunk_us.items() if name in names},
+        branch_us={name: times for name, times in costs.branch_us.items() if name in names},
+        handover_us=of_pairs(costs.handover_us, ">"),
+        copy_us=of_pairs(costs.copy_us, ">"),
+        slowdown=of_pairs(costs.slowdown, "|"),
+        calls_us=of_pairs(costs.calls_us, ">"),
+        waiting={name: share for name, share in costs.waiting.items() if name in names},
+    )

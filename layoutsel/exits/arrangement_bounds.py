@@ -57,6 +57,7 @@ class ArrangementBounds:
         self._model = model
         self._lower = LOWER[answer]
         self._hand_us = model.simulator.handover_us
+        self._copy_us = model.simulator.copy_us
         costs = model.simulator.costs
         self._call_us = model.simulator.call_us
         self._needs = costs.needs
@@ -108,7 +109,7 @@ class ArrangementBounds:
         now_us = self._call_us(Arrangement(trunk=trunk, branches=tuple(decided)))
         found: list[float] = []
         for index, worker in enumerate(decided):
-            now_us += segments_us[index]
+            now_us += segments_us[index] + self._copy_us(trunk, worker, index)
             if worker is None:
                 found.append(math.nan)
                 continue

@@ -15,6 +15,7 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     count = len(costs.needs)
     if not names or len(set(names)) < len(names):
         yield "$.workers", f"the names {names}", "one or more workers, each name once"
+    yield from _queues(costs)
     if not costs.trunk_us:
         yield "$.trunk_us", "no worker", "times on at least one worker"
     yield from _stages(costs.trunk_us, names, count + 1, "$.trunk_us")
@@ -33,6 +34,14 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     if any(costs.waiting.values()) and not costs.wait_us:
         yield "$.wait_us", str(costs.wait_us), "a time above 0, as workers wait"
     yield from _pairs(costs, names, count)
+
+
+def _queues(costs: ExitCosts) -> Iterator[Fault]:
+    """Yield the devices whose queue may hold nothing."""
+    for number, kind in enumerate(costs.workers):
+        if kind.device and kind.in_flight < 1:
+            got = f"{kind.in_flight} sub-graphs on the device {kind.device}"
+            yield f"$.workers[{number}].in_flight", got, "at least 1"
 
 
 def arrangement_faults(arrangement: Arrangement, costs: ExitCosts) -> Iterator[Fault]:
@@ -58,11 +67,17 @@ def arrangement_faults(arrangement: Arrangement, costs: ExitCosts) -> Iterator[F
 
 
 def _pairs(costs: ExitCosts, names: list[str], count: int) -> Iterator[Fault]:
-    for key, times in costs.handover_us.items():
+    for field, pairs in (("handover_us", costs.handover_us), ("copy_us", costs.copy_us)):
+        for key, times in pairs.items():
+            if not _is_pair(key, ">", names):
+                yield f"$.{field}.{key}", repr(key), f"source>destination, of {', '.join(names)}"
+            if len(times) != count or not all(map(_is_time, times)):
+                yield f"$.{field}.{key}", str(list(times)), f"{count} times of at least 0, by tap"
+    for key, us in costs.calls_us.items():
         if not _is_pair(key, ">", names):
-            yield f"$.handover_us.{key}", repr(key), f"source>destination, of {', '.join(names)}"
-        if len(times) != count or not all(map(_is_time, times)):
-            yield f"$.handover_us.{key}", str(list(times)), f"{count} times of at least 0, by tap"
+            yield f"$.calls_us.{key}", repr(key), f"trunk>branch, of {', '.join(names)}"
+        if not _is_time(us):
+            yield f"$.calls_us.{key}", str(us), "a time of at least 0"
     for key, factor in costs.slowdown.items():
         if not _is_pair(key, "|", names):
             yield f"$.slowdown.{key}", repr(key), f"worker|other, of {', '.join(names)}"

@@ -16,6 +16,7 @@ import layoutsel
 from layoutsel import documents
 from layoutsel.core.precision import precision_mode
 from layoutsel.errors import NoBatches
+from layoutsel.exits.arrangement import devices_in
 from layoutsel.exits.batch_segments import in_segments
 from layoutsel.exits.batch_times import TIMES, BatchTimes, shares_reaching
 from layoutsel.exits.batched_network import with_batch
@@ -79,12 +80,18 @@ def add_batches(
     Raises
     ------
     NoBatches
-        If the network cannot take several samples at once, or the arrangement has several workers.
+        If the network cannot take several samples at once, or the arrangement has several workers
+        or a device.
     """
     if plan.arrangement.is_beside:
         raise NoBatches(
             "batches run on one worker: got a plan with exits beside the trunk; expected all exits "
             "on the trunk's worker, or off. Pin them there, or compile without batches"
+        )
+    if devices := devices_in(plan.arrangement, plan.costs.workers):
+        raise NoBatches(
+            f"batches run on the host: got a plan with stages on {', '.join(devices)}; expected "
+            "one on the host's cores. Plan with units of the host, or compile without batches"
         )
     networks = {size: with_batch(network.scored(), size) for size in _sizes(most)}
     shared = {name: one for name, one in options.items() if name in ("logs", "limits")}
@@ -210,7 +217,9 @@ def _predicted(
     lanes = lanes_of(compiled.stages, len(plan.exits), plan.arrangement)
     segments = in_segments(lanes)
     assert segments is not None
-    worker = next(kind.name for kind in plan.costs.workers if kind.threads == threads)
+    worker = next(
+        kind.name for kind in plan.costs.workers if kind.threads == threads and not kind.device
+    )
     known_us = stage_costs_us(plan.costs, worker)
     prices = {size: _stage_prices_us(one) for size, one in plans.items()}
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import layoutsel
 from layoutsel import documents
-from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.arrangement import Arrangement, devices_in
 from layoutsel.exits.batch_building import add_batches
 from layoutsel.exits.costs import PricedExits, priced
 from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.exit_code import ExitCode
 from layoutsel.exits.exit_plan import ExitPlan, ExitRace, OtherArrangement
 from layoutsel.exits.measured_costs import measured
+from layoutsel.exits.measured_devices import with_devices
 from layoutsel.exits.network import ExitNetwork
 from layoutsel.exits.racing import TimedPlan, race
 from layoutsel.exits.trunk_here import pays
@@ -33,30 +35,11 @@ _NEAR = 1.15
 """Factor on the time of the plan within which a prediction may be wrong."""
 
 
-def compiled_for(
-    network: ExitNetwork, found: PricedExits, threads: int, **options: Any
-) -> CompiledModel:
-    """Compile a network by the plan for a number of threads; all arrangements can run on it.
-
-    Parameters
-    ----------
-    network
-        The network.
-    found
-        Its plans and division.
-    threads
-        Number of threads of the trunk, one of those of the plans.
-    **options
-        Options of :func:`layoutsel.compile_plan`.
-    """
-    staged = found.plans[threads].in_stages(found.division.stages())
-    return layoutsel.compile_plan(network.scored(), staged, **options)
-
-
 def profiled(network: ExitNetwork, **options: Any) -> PricedExits:
     """Price a network by the cost model, and correct the costs by measurements on this machine.
 
-    The network is compiled once for every number of threads.
+    The network is compiled once for every number of threads, and for every device alone and with
+    each number of threads.
 
     Parameters
     ----------
@@ -71,10 +54,9 @@ def profiled(network: ExitNetwork, **options: Any) -> PricedExits:
         If the network cannot be planned or built.
     """
     found = priced(network, **options)
-    compiled = {
-        threads: compiled_for(network, found, threads, verify=False) for threads in found.plans
-    }
-    return replace(found, costs=measured(found.costs, compiled))
+    code = ExitCode(network=network, found=found, options={"verify": False})
+    costs = measured(found.costs, {threads: code.on_host(threads) for threads in found.plans})
+    return found.with_costs(with_devices(costs, code))
 
 
 def build(
@@ -123,14 +105,10 @@ def build(
     if race_s > 0:
         plans |= {one.name: _as_plan(plan, one) for one in _rivals(plan)}
     models: dict[str, ExitModel] = {}
-    made: dict[int, CompiledModel] = {}
-    kinds = {kind.name: kind for kind in found.costs.workers}
+    code = ExitCode(network=network, found=found, options=options)
     try:
         for name, one in plans.items():
-            threads = kinds[one.arrangement.trunk].threads
-            if threads not in made:
-                made[threads] = compiled_for(network, found, threads, **options)
-            models[name] = model_of(made[threads], one, limit_s=limit_s)
+            models[name] = model_of(_with_fallback(code, one), one, limit_s=limit_s)
         times = race(models, plan, race_s) if len(models) > 1 else {}
     except BaseException:
         for model in models.values():
@@ -220,6 +198,28 @@ def load(path: str | Path, *, limit_s: float = LIMIT_S) -> ExitModel:
     return model_of(compiled, plan_in(compiled.header, str(path)), limit_s=limit_s)
 
 
+def _with_fallback(code: ExitCode, plan: ExitPlan) -> CompiledModel:
+    """Compile an arrangement; if it uses a device, the host's trunk alone is its fallback."""
+    compiled = code.of(plan.arrangement)
+    if not devices_in(plan.arrangement, plan.costs.workers):
+        return compiled
+    alone = min(
+        (one for one in plan.baselines if _is_host_alone(plan, one)),
+        key=partial(_value_us, plan),
+    )
+    fallback = code.of(alone.arrangement)
+    own = replace(_as_plan(plan, alone), plans={})
+    fallback.header[HEADER] = documents.to_json(own)
+    compiled.fall_back_to(fallback)
+    return compiled
+
+
+def _is_host_alone(plan: ExitPlan, other: OtherArrangement) -> bool:
+    """True for the trunk alone on the host."""
+    one = other.arrangement
+    return not any(one.branches) and not devices_in(one, plan.costs.workers)
+
+
 def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
     return ExitRace(
         times_us={name: one.us for name, one in times.items()},
@@ -231,16 +231,17 @@ def _race_of(times: Mapping[str, TimedPlan], kept: str) -> ExitRace:
 def _rivals(plan: ExitPlan) -> Sequence[OtherArrangement]:
     """Best baselines: the trunk alone, all exits in sequence, and all exits parallel to the trunk.
 
-    The last one only if it is predicted to be nearly as fast as planned: it may need code of its
-    own for another number of threads.
+    The last one, and those on devices, only if they are predicted to be nearly as fast as planned:
+    they may need code of their own.
     """
-    found: dict[tuple[bool, bool], OtherArrangement] = {}
+    found: dict[tuple[bool, bool, bool], OtherArrangement] = {}
     planned_us = getattr(plan.latencies, f"{plan.objective}_us")
     for one in plan.baselines:
         arrangement, value = one.arrangement, _value_us(plan, one)
-        if arrangement.is_beside and value > _NEAR * planned_us:
+        is_there = bool(devices_in(arrangement, plan.costs.workers))
+        if (arrangement.is_beside or is_there) and value > _NEAR * planned_us:
             continue
-        kind = arrangement.is_beside, any(arrangement.branches)
+        kind = arrangement.is_beside, any(arrangement.branches), is_there
         if kind not in found or value < _value_us(plan, found[kind]):
             found[kind] = one
     return [one for one in found.values() if one.arrangement != plan.arrangement]

@@ -13,7 +13,7 @@ import numpy as np
 
 from layoutsel.device.core_load import BusyProcess
 from layoutsel.device.load_generators import generating
-from layoutsel.exits.arrangement import Arrangement
+from layoutsel.exits.arrangement import Arrangement, devices_in
 from layoutsel.exits.building import model_of, plan_in
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_answer import ExitAnswer
@@ -106,7 +106,8 @@ def contenders(
 
     They are that of its plan, all exits in sequence, all parallel to the trunk, and the trunk
     alone. If the artifact has a table of arrangements by load, the network that adapts comes first.
-    All of them share code and weights. Arrangements that are equal appear once.
+    All of them share code and weights. Arrangements that are equal appear once. A plan with stages
+    on a device is compared with the host's trunk alone.
 
     Parameters
     ----------
@@ -129,11 +130,16 @@ def contenders(
         for name, one in _arrangements(plan).items():
             arranged = replace(plan, arrangement=one)
             found[name] = stack.enter_context(model_of(compiled, arranged, limit_s=limit_s))
+        if (fallback := compiled.fallback) is not None:
+            alone = plan_in(fallback.header, f"the fallback of {path}")
+            found[ALONE] = stack.enter_context(model_of(fallback, alone, limit_s=limit_s))
         yield found
 
 
 def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
     """Arrangements of one artifact by name, without repetitions."""
+    if devices_in(plan.arrangement, plan.costs.workers):
+        return {CHOSEN: plan.arrangement}  # others run on other code
     trunk = plan.arrangement.trunk
     threads = {kind.name: kind.threads for kind in plan.costs.workers}
     may_answer = [threshold is not None for threshold in plan.policy.thresholds[:-1]]
@@ -146,6 +152,7 @@ def _arrangements(plan: ExitPlan) -> dict[str, Arrangement]:
             (BESIDE, one.arrangement)
             for one in plan.baselines
             if threads[one.arrangement.trunk] == threads[trunk]
+            and not devices_in(one.arrangement, plan.costs.workers)
             and set(one.arrangement.branches) - {None, one.arrangement.trunk}
         ),
         (ALONE, Arrangement(trunk=trunk, branches=off)),

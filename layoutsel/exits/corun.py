@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from layoutsel.device.entry_points import StageChain
@@ -23,33 +22,34 @@ _LIMIT_S = 10.0
 """Time limit of one run while measuring, seconds."""
 
 
-def _worker(compiled: Mapping[int, CompiledModel], kind: WorkerKind, after: int) -> TensorWorker:
-    """Make a worker on the cores that follow the first `after` ones."""
+def _worker(compiled: CompiledModel, kind: WorkerKind, after: int) -> TensorWorker:
+    """Make a worker on the cores that follow the first `after` ones, or on all for a device."""
     cores = available_cores()[after : after + kind.cores]
-    return compiled[kind.threads].worker(threads=kind.threads, cores=cores, limit_s=_LIMIT_S)
+    return compiled.worker(threads=kind.threads, cores=cores or None, limit_s=_LIMIT_S)
 
 
 def corun_slowdown(
-    compiled: Mapping[int, CompiledModel], kind: WorkerKind, other: WorkerKind
+    kind: WorkerKind, own: CompiledModel, other: WorkerKind, theirs: CompiledModel
 ) -> float:
     """Time of a network on a worker while another one computes, over that alone; at least 1.
 
     Parameters
     ----------
-    compiled
-        The network in stages by number of threads.
     kind
-        Worker on the first cores.
+        Worker on the first cores, or on a device.
+    own
+        The network in stages, compiled for it.
     other
-        Worker on the next cores.
+        Worker on the next cores, or on a device.
+    theirs
+        The network in stages, compiled for this one.
     """
-    model, second = compiled[kind.threads], compiled[other.threads]
-    with _worker(compiled, kind, 0) as worker, _worker(compiled, other, kind.cores) as beside:
-        alone_s = _run_s(model, worker)
+    with _worker(own, kind, 0) as worker, _worker(theirs, other, kind.cores) as beside:
+        alone_s = _run_s(own, worker)
         stop = threading.Event()
-        run = beside.submit("run beside", partial(_repeat, second, stop))
+        run = beside.submit("run beside", partial(_repeat, theirs, stop))
         try:
-            return max(1.0, _run_s(model, worker) / alone_s)
+            return max(1.0, _run_s(own, worker) / alone_s)
         finally:
             stop.set()
             run.result(2 * _LIMIT_S)

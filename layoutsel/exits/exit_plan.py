@@ -82,7 +82,7 @@ class ExitPlan(SavedDocument):
     forced: tuple[OtherArrangement, ...]
     """Best arrangements with a stage on each worker that it is not on, or with an exit off."""
     plans: Mapping[str, Plan] = field(default_factory=dict, metadata=documents.OPTIONAL)
-    """Plan of the whole network by number of threads; empty in artifacts."""
+    """Plan of the whole network by number of threads, or worker on a device; empty in artifacts."""
     race: ExitRace | None = field(default=None, metadata=documents.OPTIONAL)
     """Measurement that the arrangement was chosen by; None before compilation, or without one."""
 
@@ -142,8 +142,9 @@ def _detail_faults(plan: ExitPlan) -> Iterator[Fault]:
             yield f"{path}.exits", str(list(pattern.exits)), f"ascending numbers below {early}"
         if pattern.samples < 1:
             yield f"{path}.samples", str(pattern.samples), "at least 1"
+    devices = {kind.name for kind in plan.costs.workers if kind.device}
     for name, one in plan.plans.items():
-        if name != str(one.threads):
+        if name not in devices and name != str(one.threads):
             yield f"$.plans.{name}", f"a plan for {one.threads} threads", f"one for {name}"
     if plan.race is not None:
         yield from below("$.race", _race_faults(plan.race))

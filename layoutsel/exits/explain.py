@@ -25,7 +25,8 @@ _ANSWER = {"first": "first sure result", "ordered": "sure result earliest in the
 
 def summary(plan: ExitPlan) -> Iterator[Any]:
     """Yield tables and lines about the arrangement, its latencies, and the baselines."""
-    yield from (_headline(plan), "", _stages_table(plan), "", _latencies_table(plan))
+    yield from (_headline(plan), "", _stages_table(plan), *_device_lines(plan))
+    yield from ("", _latencies_table(plan))
     for name, reason in reasons(plan).items():
         yield f"{name} is off: {reason}"
 
@@ -118,6 +119,23 @@ def _stages_table(plan: ExitPlan) -> Table:
         plan.exits[-1], trunk, "", milliseconds(float(known_us[-1])), "", f"{answers[-1]:.1%}"
     )
     return table
+
+
+def _device_lines(plan: ExitPlan) -> Iterator[str]:
+    """Yield a line about each device that the arrangement uses."""
+    trunk = plan.arrangement.trunk
+    for kind in plan.costs.workers:
+        if kind.device and kind.name in plan.arrangement.workers:
+            count = "one sub-graph" if kind.in_flight == 1 else f"{kind.in_flight} sub-graphs"
+            line = f"{kind.name} is the device {kind.device}, with at most {count} in its queue"
+            workers = enumerate(plan.arrangement.branches) if kind.name == trunk else ()
+            times = [
+                plan.costs.copy_us.get(f"{trunk}>{one}", ())[tap : tap + 1] for tap, one in workers
+            ]
+            copies = [us for some in times for us in some]
+            if copies:
+                line += f"; it copies a tap to the host in {max(copies):,.0f} us at most"
+            yield line
 
 
 def _latencies_table(plan: ExitPlan) -> Table:

@@ -13,18 +13,19 @@ from layoutsel import documents
 from layoutsel.device.core_load import CoreLoad
 from layoutsel.device.load_monitor import LoadMonitor
 from layoutsel.errors import LayoutselError
+from layoutsel.exits.arrangement import devices_in, host_costs
 from layoutsel.exits.audit import ERROR, SHARE, ExitAudit, allowed_disagreement
 from layoutsel.exits.batch_building import add_batches
 from layoutsel.exits.building import (
     HEADER,
     RACE_S,
-    compiled_for,
     model_of,
     plan_in,
 )
 from layoutsel.exits.controller import PlanController
 from layoutsel.exits.costs import PricedExits
 from layoutsel.exits.executor import LIMIT_S, ExitModel
+from layoutsel.exits.exit_code import compiled_for
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.load_aware import LoadAwareModel
 from layoutsel.exits.load_grid import LoadGrid
@@ -51,7 +52,7 @@ _IDLE_S = 0.2
 
 
 def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -> LoadTable:
-    """Make the table of arrangements by load for a planned network.
+    """Make the table of arrangements by load for a planned network, on the host's workers.
 
     Parameters
     ----------
@@ -67,16 +68,17 @@ def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -
     LayoutselError
         If the plan is inconsistent.
     """
+    costs = host_costs(plan.costs)
     problem = ExitProblem(
         exits=plan.exits,
-        costs=plan.costs,
+        costs=costs,
         policy=plan.policy,
         patterns=plan.patterns,
         answer=plan.answer,
         objective=plan.objective,
     )
-    grid = LoadGrid.of_host(plan.costs.cores)
-    return make_table(problem, costs_at or loaded_costs(plan.costs), grid, **options)
+    grid = LoadGrid.of_host(costs.cores)
+    return make_table(problem, costs_at or loaded_costs(costs), grid, **options)
 
 
 def build_for_loads(
@@ -121,9 +123,15 @@ def build_for_loads(
     NoBatches
         If `batch` is above 1, and the network or the arrangement takes no batches.
     LayoutselError
-        If the plan cannot be built.
+        If the plan cannot be built, or uses a device.
     """
     plan.check_model(network.spec.model_hash)
+    if devices := devices_in(plan.arrangement, plan.costs.workers):
+        raise LayoutselError(
+            f"a table by load holds arrangements on the host's workers: got a plan with stages on "
+            f"{', '.join(devices)}; expected one on the host. Plan with units of the host alone, "
+            "or compile without --for-loads"
+        )
     threads = {kind.name: kind.threads for kind in found.costs.workers}
     compiled = compiled_for(network, found, threads[plan.arrangement.trunk], **options)
     if race_s > 0:

@@ -41,7 +41,7 @@ Name = TypeVar("Name", bound=Hashable)
 """Name of a run."""
 
 
-class _OnOne(NamedTuple):
+class OnOne(NamedTuple):
     """Times of requests to one worker, microseconds."""
 
     worker: str
@@ -52,7 +52,7 @@ class _OnOne(NamedTuple):
     """Time of a request without its stages."""
 
 
-class _Late(NamedTuple):
+class Late(NamedTuple):
     """Further costs of requests to two workers, microseconds."""
 
     call_us: float
@@ -75,12 +75,12 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         Costs by the cost model.
     compiled
         The network in stages by number of threads, as
-        :func:`layoutsel.exits.building.compiled_for` makes it. Workers of other numbers of threads
-        keep their times.
+        :func:`layoutsel.exits.exit_code.compiled_for` makes it. Workers of other numbers of threads
+        keep their times, and so do those on devices.
     """
-    present = [kind for kind in costs.workers if kind.threads in compiled]
+    present = [kind for kind in costs.workers if kind.threads in compiled and not kind.device]
     timed = {
-        kind.threads: _on_one(costs, kind, compiled[kind.threads])
+        kind.threads: on_one(costs, kind, compiled[kind.threads])
         for kind in {kind.threads: kind for kind in present}.values()
     }
     # The request itself runs on one thread in any case; few threads are the least disturbed.
@@ -107,13 +107,16 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
     )
     # Pairs of equal workers have equal costs.
     distinct = {(kind.threads, other.threads): (kind, other) for kind, other in pairs}
-    slower = {key: corun_slowdown(compiled, *pair) for key, pair in distinct.items()}
+    slower = {
+        key: corun_slowdown(kind, compiled[kind.threads], other, compiled[other.threads])
+        for key, (kind, other) in distinct.items()
+    }
     found = replace(
         found,
         slowdown={f"{k.name}|{other.name}": slower[k.threads, other.threads] for k, other in pairs},
     )
     late = {
-        key: _late(found, kind, other, compiled[kind.threads])
+        key: late_requests(found, kind, other, compiled[kind.threads])
         for key, (kind, other) in distinct.items()
     }
     return replace(
@@ -127,7 +130,7 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
     )
 
 
-def _on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> _OnOne:
+def on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> OnOne:
     """Time requests to one worker, and the stages of the shortest of them alone."""
     asked = list(requests_to(kind.name, costs))
     short = min(asked, key=lambda one: len(stages_run(one, costs)))
@@ -139,7 +142,7 @@ def _on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> _OnO
         runs[None] = _stages_alone(compiled, kind.threads, inputs, stages_run(short, costs))
         times_us = _medians_us(runs)
     request_us = max(0.0, times_us[short] - times_us[None])
-    return _OnOne(kind.name, tuple((one, times_us[one]) for one in asked), request_us)
+    return OnOne(kind.name, tuple((one, times_us[one]) for one in asked), request_us)
 
 
 def _model(
@@ -199,7 +202,9 @@ def _once_s(run: Callable[[], object]) -> float:
     return time.perf_counter() - start_s
 
 
-def _late(costs: ExitCosts, kind: WorkerKind, other: WorkerKind, compiled: CompiledModel) -> _Late:
+def late_requests(
+    costs: ExitCosts, kind: WorkerKind, other: WorkerKind, compiled: CompiledModel
+) -> Late:
     """Compare requests to a trunk and to branches on another worker with their prediction.
 
     The final exit, on the trunk's worker, is late by the call; the branches by a hand-over as well.
@@ -214,4 +219,4 @@ def _late(costs: ExitCosts, kind: WorkerKind, other: WorkerKind, compiled: Compi
     known_us = ExitSimulator(costs).known_us(arrangement)
     *branches_us, final_us = (times_us[e] - float(known_us[e]) for e in exits)
     call_us = max(0.0, final_us)
-    return _Late(call_us, max(0.0, statistics.fmean(branches_us) - call_us))
+    return Late(call_us, max(0.0, statistics.fmean(branches_us) - call_us))

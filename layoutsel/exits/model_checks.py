@@ -45,6 +45,11 @@ def check_parts(
         ),
         (kinds.keys() >= used, f"the workers {sorted(used)}", f"some of {', '.join(kinds)}"),
         (
+            compiled.uses_devices or not any(kinds[name].device for name in used if name in kinds),
+            f"a model for the host's cores, and the workers {', '.join(sorted(used))}",
+            "one that was compiled for the devices of its workers",
+        ),
+        (
             scored,
             f"a model with results of the types {dtypes}",
             "values of the classes, a float32 score and an int64 class for each exit: compile the "

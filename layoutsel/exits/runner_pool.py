@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from layoutsel.device.cancellation import InFlight
 from layoutsel.device.own_threads import FORK_WAITS_S
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.stage_worker import TensorWorker
@@ -22,6 +23,7 @@ from layoutsel.exits.runners import RunHere, Runner, RunOnWorkers
 from layoutsel.exits.trunk_here import TrunkHere, runs_here
 from layoutsel.exits.verdict import AnswerRule
 from layoutsel.runtime.compiled import CompiledModel
+from tvm_passes.devices import DeviceId
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ class RunnerPool:
     """Makes the runner of each arrangement on first use.
 
     Arrangements of one worker run on the calling thread. Workers with equal threads and cores are
-    one. After a failure, every arrangement is that of the trunk alone.
+    one. After a failure, every arrangement is that of the trunk alone, with code for the host if
+    the network has any.
 
     Parameters
     ----------
@@ -61,8 +64,9 @@ class RunnerPool:
         self._runners: dict[tuple[Arrangement, bool], Runner] = {}
         self._callers: dict[int, StageCaller] = {}
         self._batches: dict[Arrangement, ExitBatches | None] = {}
-        self._workers: dict[tuple[int, tuple[int, ...]], TensorWorker] = {}
+        self._workers: dict[tuple[str, int, tuple[int, ...]], TensorWorker] = {}
         self._turn = Turn("began a request", FORK_WAITS_S)
+        self._failure: BaseException | None = None
         self.has_failed = False
         """True once a worker has failed: the trunk alone answers."""
         self.is_closed = False
@@ -92,7 +96,13 @@ class RunnerPool:
             with self._turn:
                 runner = self._usable(arrangement)
                 request = runner.begin(rule, inputs, deadline_s=deadline_s, is_traced=is_traced)
-            runner.finish(request)
+            try:
+                runner.finish(request)
+            except Exception as error:
+                if self.has_failed or not self._compiled.has_fallback:
+                    raise
+                self._failure = error  # of a device, which the calling thread has used
+                continue
             if isinstance(request.error, DeadlineMissed):
                 raise request.error
             if request.error is None:
@@ -161,12 +171,22 @@ class RunnerPool:
         if self.is_closed:
             raise WorkerClosed("the multi-exit network is closed: load or compile it again")
         runner = self.runner(arrangement)
-        if runner.failure is None:
+        failure = runner.failure or self._failure
+        if failure is None:
             return runner
-        _warn(str(runner.failure))
-        self.has_failed = True
+        _warn(str(failure))
+        self.has_failed, self._failure = True, None
         self._end_workers()
+        self._take_fallback()
         return self.runner(arrangement)
+
+    def _take_fallback(self) -> None:
+        """Go on with the code for the host alone, if the network has it: a device may be lost."""
+        fallback = self._compiled.fallback
+        if fallback is not None:
+            self._compiled = fallback
+            self._runners.clear()
+            self._callers.clear()
 
     def _end_workers(self) -> None:
         for runner in list(self._runners.values()):
@@ -183,13 +203,14 @@ class RunnerPool:
             _warn(f"the workers take {needed} cores; this process has {len(available_cores())}")
             return self.runner(self._alone(arrangement))
         workers = [
-            self._worker(number, kind.threads, own)
+            self._worker(number, kind, own)
             for number, (kind, own) in enumerate(zip(kinds, cores, strict=True))
         ]
         if not self._trunk_here or not runs_here(lanes, kinds[0]):
             return RunOnWorkers(lanes, workers, self._limit_s)
         trunk = TrunkHere(lanes, self._compiled.caller(is_watched=True), cores[0])
-        chain = self._pair(lanes, kinds[1], cores) if can_pair(lanes) else None
+        can = can_pair(lanes) and not self._compiled.uses_devices
+        chain = self._pair(lanes, kinds[1], cores) if can else None
         return RunOnWorkers(lanes, workers, self._limit_s, trunk, chain)
 
     def _pair(
@@ -199,17 +220,33 @@ class RunnerPool:
         caller = self._compiled.caller(threads=branches.threads, is_watched=True)
         return LaneChain(lanes, trunk, caller, (cores[0], cores[1]), self._limit_s)
 
-    def _worker(self, lane: int, threads: int, cores: tuple[int, ...]) -> TensorWorker:
+    def _worker(self, lane: int, kind: WorkerKind, cores: tuple[int, ...]) -> TensorWorker:
         # Workers without cores of their own differ by their lane, so that they can wait for others.
-        key = threads, cores or (-1 - lane,)
+        key = kind.device, kind.threads, cores or (-1 - lane,)
         if key not in self._workers:
             self._workers[key] = self._compiled.worker(
-                threads=threads, cores=cores or None, limit_s=self._limit_s
+                threads=kind.threads,
+                cores=cores or None,
+                limit_s=self._limit_s,
+                in_flight=_in_flight(kind),
             )
         return self._workers[key]
 
     def _alone(self, arrangement: Arrangement) -> Arrangement:
-        return Arrangement(trunk=arrangement.trunk, branches=(None,) * (self._exits - 1))
+        """Trunk alone: on its own worker, or on that of the code for the host after a failure."""
+        trunk = arrangement.trunk
+        if self.has_failed and self._kinds[trunk].device:
+            hosts = (kind for kind in self._kinds.values() if not kind.device)
+            threads = self._compiled.threads
+            trunk = next((one.name for one in hosts if one.threads == threads), trunk)
+        return Arrangement(trunk=trunk, branches=(None,) * (self._exits - 1))
+
+
+def _in_flight(kind: WorkerKind) -> InFlight | None:
+    """Device of a worker with the limit of the work in its queue; None for the host's cores."""
+    if not kind.device:
+        return None
+    return InFlight(device=DeviceId.parse(kind.device), most=kind.in_flight)
 
 
 def _warn(why: str) -> None:

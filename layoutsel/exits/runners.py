@@ -64,7 +64,8 @@ class RunHere:
         self._caller = caller
         (lane,) = lanes.lanes
         self._functions = [caller.function(step.chain) for step in lane.steps]
-        self.chain = ExitChain(lanes, caller) if can_chain(lanes) else None
+        can = can_chain(lanes) and not caller.uses_devices
+        self.chain = ExitChain(lanes, caller) if can else None
         """Answers requests that need no deadline, no trace and no patience."""
 
     def begin(

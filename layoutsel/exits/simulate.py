@@ -68,11 +68,12 @@ class ExitSimulator:
         self.costs = costs
         """Times of the network."""
         start_us = costs.start_us
+        queued = {kind.name: max(kind.in_flight, 1) for kind in costs.workers}
         self._handovers = {tuple(key.split(">")): us for key, us in costs.handover_us.items()}
-        self._trunk = {w: stage_pieces(stages, start_us) for w, stages in costs.trunk_us.items()}
-        self._branches = {
-            w: stage_pieces(stages, start_us) for w, stages in costs.branch_us.items()
-        }
+        self._trunk, self._branches = (
+            {w: stage_pieces(stages, start_us, queued.get(w, 1)) for w, stages in times.items()}
+            for times in (costs.trunk_us, costs.branch_us)
+        )
 
     def known_us(self, arrangement: Arrangement) -> np.ndarray:
         """Time of each exit's result if no exit is sure, (E,), microseconds; NaN if it is off."""
@@ -105,9 +106,11 @@ class ExitSimulator:
         before: tuple[tuple[int, float], ...] = ()
         for index, pieces in enumerate(self._trunk[trunk]):
             tap = len(stages)
-            stages.append(TimedStage(f"{TRUNK}{index}", trunk, pieces, before))
-            before = ((tap, 0.0),)
             worker = arrangement.branches[index] if index < len(arrangement.branches) else None
+            copy_us = self.copy_us(trunk, worker, index)
+            segment = (*pieces, copy_us) if copy_us else pieces
+            stages.append(TimedStage(f"{TRUNK}{index}", trunk, segment, before))
+            before = ((tap, 0.0),)
             made.append(len(stages))
             if worker is None:
                 continue
@@ -124,12 +127,19 @@ class ExitSimulator:
 
     def call_us(self, arrangement: Arrangement) -> float:
         """Time outside of all stages, microseconds; counts as before the first one."""
-        beside_us = self.costs.call_us if arrangement.is_beside else 0.0
-        return self.costs.request_us + beside_us
+        others = arrangement.workers - {arrangement.trunk}
+        pairs = (f"{arrangement.trunk}>{other}" for other in others)
+        calls_us = (self.costs.calls_us.get(pair, self.costs.call_us) for pair in pairs)
+        return self.costs.request_us + max(calls_us, default=0.0)
 
     def handover_us(self, source: str, destination: str, tap: int) -> float:
         """Time to pass what is ready at tap `tap` from one worker to another, microseconds."""
         times = self._handovers.get((source, destination))
+        return times[tap] if times else 0.0
+
+    def copy_us(self, trunk: str, worker: str | None, tap: int) -> float:
+        """Time for which the trunk copies tap `tap` for a branch, microseconds."""
+        times = self.costs.copy_us.get(f"{trunk}>{worker}")
         return times[tap] if times else 0.0
 
     def _queues(self, arrangement: Arrangement) -> StageQueues:
@@ -138,7 +148,25 @@ class ExitSimulator:
 
 
 def stage_pieces(
-    stages: Sequence[Sequence[float]], start_us: float
+    stages: Sequence[Sequence[float]], start_us: float, queued: int = 1
 ) -> tuple[tuple[float, ...], ...]:
-    """Times between the stop points of each stage; an empty stage takes no time to begin."""
-    return tuple((start_us, *stage) if stage else () for stage in stages)
+    """Times between the stop points of each stage; an empty stage takes no time to begin.
+
+    Parameters
+    ----------
+    stages
+        Times of the sub-graphs of each stage, microseconds.
+    start_us
+        Time to begin a stage, microseconds.
+    queued
+        Number of sub-graphs that are begun together, and cannot be stopped in a device's queue.
+    """
+    return tuple(
+        (
+            start_us,
+            *(sum(stage[first : first + queued]) for first in range(0, len(stage), queued)),
+        )
+        if stage
+        else ()
+        for stage in stages
+    )

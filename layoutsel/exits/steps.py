@@ -9,6 +9,7 @@ from typing import Any
 from layoutsel.errors import LayoutselError
 from layoutsel.exits.building import RACE_S, build, profiled
 from layoutsel.exits.costs import PricedExits, priced
+from layoutsel.exits.device_workers import CANCEL_WITHIN_US
 from layoutsel.exits.dividing import divide
 from layoutsel.exits.executor import LIMIT_S, ExitModel
 from layoutsel.exits.exit_plan import RENEW, ExitPlan
@@ -33,12 +34,13 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
     pins: Sequence[str] = (),
     measure: bool = True,
     time_limit_s: float = TIME_LIMIT_S,
+    cancel_within_us: float = CANCEL_WITHIN_US,
     **options: Any,
 ) -> ExitPlan:
     """Choose the exits that run, and the workers of trunk and branches, for a network.
 
-    The whole network is planned for each number of threads. With `measure`, it is also compiled for
-    each, and the predicted times are corrected by short runs.
+    The whole network is planned for each number of threads, and for each device of the units. With
+    `measure`, it is also compiled for each, and the predicted times are corrected by short runs.
 
     Parameters
     ----------
@@ -50,7 +52,8 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
         Observations whose patterns of sure exits are weighed; None to plan for requests of which no
         exit is sure.
     units
-        Compute units of the host to choose from; all of them if None.
+        Compute units to choose from; all of the host if None. Each device of a unit, such as
+        ``opencl``, is one more worker.
     threads
         Number of cores that all workers together may use; those of this process if None.
     objective
@@ -63,6 +66,9 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
         False to trust the cost model, and take hand-overs as free.
     time_limit_s
         Limit of the search for the arrangement, seconds.
+    cancel_within_us
+        Time in which a cancelled device ends the work in its queue, microseconds: the queue holds
+        as few sub-graphs as that takes by their times, and at least one.
     **options
         Other options of :func:`layoutsel.plan` except `pins`.
 
@@ -79,7 +85,9 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
     patterns = () if seen is None else patterns_of(policy.sure(seen))
     check_choices(answer, objective)
     price = profiled if measure else priced
-    found = price(network, units=units, threads=threads, **options)
+    found = price(
+        network, units=units, threads=threads, cancel_within_us=cancel_within_us, **options
+    )
     problem = ExitProblem(
         exits=network.names,
         costs=found.costs,
@@ -95,7 +103,8 @@ def plan(  # noqa: PLR0913 - the whole job has that many choices, each with a de
         pins=pins,
         time_limit_s=time_limit_s,
     )
-    return replace(made, plans={str(count): one for count, one in found.plans.items()})
+    plans = {str(count): one for count, one in found.plans.items()}
+    return replace(made, plans=plans | dict(found.devices))
 
 
 def compile(
@@ -192,7 +201,9 @@ def _priced(network: ExitNetwork, plan: ExitPlan) -> PricedExits:
             f"the exit plan of {plan.model_name} holds no plan of the whole network, as those "
             f"inside artifacts: expected one for each number of threads. {RENEW}"
         )
-    plans = {int(count): one for count, one in plan.plans.items()}
+    names = {kind.name for kind in plan.costs.workers if kind.device}
+    plans = {int(name): one for name, one in plan.plans.items() if name not in names}
+    devices = {name: one for name, one in plan.plans.items() if name in names}
     first = next(iter(plans.values()))
     division = divide(first.reads, first.results, len(network.names))
-    return PricedExits(plans=plans, division=division, costs=plan.costs)
+    return PricedExits(plans=plans, division=division, costs=plan.costs, devices=devices)

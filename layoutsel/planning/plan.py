@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -249,12 +249,13 @@ class Plan(SavedDocument):
         self,
         subgraphs: Mapping[str, Sequence[SubgraphId]],
         workers: Mapping[str, str] | None = None,
+        staying: Container[str] = (),
     ) -> Plan:
         """Divide the plan into stages of given sub-graphs.
 
         Arguments and errors are those of :func:`~layoutsel.planning.stages.make_stages`.
         """
-        made = make_stages(subgraphs, self.reads, self.results, workers)
+        made = make_stages(subgraphs, self.reads, self.results, workers, staying)
         return replace(self, stages=made)
 
     def faults(self) -> Iterator[Fault]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from layoutsel import documents
 from layoutsel.cost.tensor import Tensor
 from tvm_passes.decision import SubgraphId
 from tvm_passes.errors import IllegalDecision
@@ -31,6 +32,11 @@ class Stage:
     """Output tensors: results for later stages (``head.0``), model outputs (``output.0``)."""
     worker: str = ""
     """Name of the worker that runs it, for instance a unit; empty if undecided."""
+    stays: bool = field(default=False, metadata=documents.OPTIONAL)
+    """True if tensors for other such stages on the same device stay in the device's memory.
+
+    Only whole models and chains of stages can then be called with arrays.
+    """
 
 
 def make_stages(
@@ -38,6 +44,7 @@ def make_stages(
     reads: Reads,
     results: Sequence[str],
     workers: Mapping[str, str] | None = None,
+    staying: Container[str] = (),
 ) -> tuple[Stage, ...]:
     """Make stages of given sub-graphs.
 
@@ -51,6 +58,8 @@ def make_stages(
         Tensors that the model returns, named as in `reads`.
     workers
         Workers by stage, where known.
+    staying
+        Stages whose tensors may stay on a device; see :attr:`Stage.stays`.
 
     Raises
     ------
@@ -83,6 +92,7 @@ def make_stages(
             inputs=tuple(inputs[name]),
             outputs=tuple(outputs[name]),
             worker=(workers or {}).get(name, ""),
+            stays=name in staying,
         )
         for name, held in subgraphs.items()
     )
@@ -101,11 +111,11 @@ def check_complete(stages: Sequence[Stage], reads: Reads, results: Sequence[str]
         raise IllegalDecision(f"two stages are called {twice!r}: expected different names")
     expected = make_stages({stage.name: stage.subgraphs for stage in stages}, reads, results)
     for got, want in zip(stages, expected, strict=True):
-        for field in ("inputs", "outputs"):
-            listed, needed = set(getattr(got, field)), set(getattr(want, field))
+        for side in ("inputs", "outputs"):
+            listed, needed = set(getattr(got, side)), set(getattr(want, side))
             if listed != needed:
                 raise IllegalDecision(
-                    f"stage {got.name!r}: got the {field} {_listed(listed)}; "
+                    f"stage {got.name!r}: got the {side} {_listed(listed)}; "
                     f"expected {_listed(needed)}, by its sub-graphs"
                 )
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from layoutsel.device.ownership import Ownership
 from layoutsel.device.signature import Signature
 from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.virtual_machine import synchronise, virtual_machine
-from layoutsel.device.worker_jobs import LIMIT_S
 from layoutsel.errors import DeviceError
 from layoutsel.runtime import artifact
 from layoutsel.runtime.arrays import placed, to_array, to_tensor
@@ -225,6 +224,16 @@ class CompiledModel:
             place = FailureLocation(device=device, labels=labels, asked_bytes=weight.nbytes)
             raise device_error(error, place, self.plan["subgraphs"]) from error
 
+    @property
+    def has_fallback(self) -> bool:
+        """True if a model of host units takes over after a device failure."""
+        return self._fallback is not None
+
+    @property
+    def fallback(self) -> CompiledModel | None:
+        """Model of host units for the time after a device failure, opened now; None if none."""
+        return None if self._fallback is None else self._fallback()
+
     def fall_back_to(self, other: CompiledModel) -> None:
         """Set `other`, a model of host units, as the fallback after a device failure."""
         self._fallback = lambda: other
@@ -278,14 +287,16 @@ class CompiledModel:
 
         return lambda: self.own_threads.run(call)
 
-    def worker(
-        self, *, threads: int = 1, cores: Collection[int] | None = None, limit_s: float = LIMIT_S
-    ) -> StageWorker:
+    def worker(self, **settings: Any) -> StageWorker:
         """Make a worker with its own threads for stages of this model.
 
-        See :class:`~layoutsel.device.stage_worker.TensorWorker`.
+        Parameters
+        ----------
+        **settings
+            Settings of :class:`~layoutsel.device.stage_worker.TensorWorker`: `threads`, `cores`,
+            `limit_s`, `in_flight`.
         """
-        return StageWorker(self._program, threads=threads, cores=cores, limit_s=limit_s)
+        return StageWorker(self._program, **settings)
 
     def caller(self, *, threads: int = 1, is_watched: bool = False) -> StageCaller:
         """Make a :class:`StageCaller`, which runs stages of this model on the calling thread."""

@@ -18,17 +18,17 @@ from layoutsel.device.artifact_parts import verify
 from layoutsel.device.tensors import nbytes_of
 from layoutsel.device.threads import available_cores
 from layoutsel.errors import LayoutselError, NoBatches
-from layoutsel.exits import building
+from layoutsel.exits import building, exit_code
 from layoutsel.exits.arrangement import Arrangement
 from layoutsel.exits.batch_times import BatchTimes
 from layoutsel.exits.building import (
     build,
-    compiled_for,
     load,
     model_of,
     profiled,
 )
 from layoutsel.exits.costs import host_workers, priced
+from layoutsel.exits.exit_code import compiled_for
 from layoutsel.exits.exit_plan import ExitPlan
 from layoutsel.exits.measured_costs import measured
 from layoutsel.exits.patterns import SurePattern
@@ -156,7 +156,7 @@ class TestBuilding:
         )
         monkeypatch.setattr(building, "race", judged)
         monkeypatch.setattr(
-            building, "compiled_for", lambda _network, _found, threads: made(threads)
+            exit_code, "compiled_for", lambda _network, _found, threads: made(threads)
         )
         wanted = "planned"
         with build(network(NAME), found, plan) as model:

@@ -180,8 +180,8 @@ class TestCancelling:
         armed = threading.Event()
         slow(lambda stage: held.wait(LIMIT_S) if armed.is_set() and stage == "branch0" else None)
 
-        def instrument(current):
-            native = make(current)
+        def instrument(current, *limit):
+            native = make(current, *limit)
 
             def hold(function, name, before, *rest) -> None:
                 is_trunk = tokens and current() is tokens[-2]

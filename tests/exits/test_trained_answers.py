@@ -10,9 +10,9 @@ import pytest
 
 from layoutsel import exits
 from layoutsel.exits.arrangement import Arrangement, WorkerKind
-from layoutsel.exits.building import compiled_for
 from layoutsel.exits.costs import priced
 from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_code import compiled_for
 from layoutsel.exits.matrix import ExitMatrix
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.scores import RESULTS

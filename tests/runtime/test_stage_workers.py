@@ -251,8 +251,8 @@ class TestCancelling:
         token, held = CancelToken(), threading.Event()
         make = worker_machines.instrument
 
-        def instrument(current):
-            native = make(current)
+        def instrument(current, *limit):
+            native = make(current, *limit)
 
             def hold(function, name, before, *rest) -> None:
                 if before and not name.startswith("vm.builtin.") and not held.is_set():
