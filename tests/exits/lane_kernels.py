@@ -148,3 +148,11 @@ class PythonLanes:
             ctypes.c_int64.from_address(made[2].data_ptr()).value = number
 
         return kernel
+
+
+def check(found, number, exits):
+    """Check that an answer is that of one of some exits for the request of that number."""
+    assert found is not None
+    assert found.exit in exits
+    assert found.values.tolist() == [[number, found.exit, 0]]
+    assert found.label == number

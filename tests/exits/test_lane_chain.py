@@ -9,7 +9,16 @@ import threading
 
 import numpy as np
 import pytest
-from exit_models import check, compiled, expected, images, network, policy_of, started
+from exit_models import (
+    assert_ends_well,
+    check,
+    compiled,
+    expected,
+    images,
+    network,
+    policy_of,
+    started,
+)
 from exit_networks import NETWORKS
 
 from layoutsel.device.threads import available_cores, shares_openmp
@@ -189,6 +198,27 @@ def test_a_saved_model(tmp_path, native):
     ) as loaded:
         native.clear()
         check(loaded(x), exits, expected("chain", x))
+        assert len(native) == 1
+
+
+def test_a_forked_process_answers_in_python(native):
+    inputs = images("chain", 4)
+    exits = network("chain").names
+    with pinned(policy=policy_of(SURE, UNSURE)) as model:
+        model(inputs[0])
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                native.clear()
+                for x in inputs:
+                    check(model(x), exits, expected("chain", x))
+                status = len(native)
+            finally:
+                os._exit(status)
+        assert_ends_well(child)
+        native.clear()
+        check(model(inputs[1]), exits, expected("chain", inputs[1]))
         assert len(native) == 1
 
 

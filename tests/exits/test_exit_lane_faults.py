@@ -1,0 +1,151 @@
+"""Two lanes of the plugin when a lane hangs or fails, when they are closed, and when the process is forked."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from exit_models import assert_ends_well
+from lane_kernels import check
+from stage_gate import LIMIT_S
+
+from layoutsel.device.threads import shares_openmp
+from layoutsel.errors import LayoutselError, RunTimeout
+
+pytestmark = pytest.mark.skipif(not shares_openmp(), reason="the runner is part of the plugin")
+SURE, UNSURE = 0.0, 1.0
+
+
+@pytest.mark.parametrize("answer", ["first", "ordered"])
+def test_a_branch_that_hangs_does_not_hang_its_caller(start_lanes, answer):
+    begun, release, is_stuck = threading.Event(), threading.Event(), False
+
+    def hang(stage, _number):
+        if is_stuck and stage == "branch0":
+            begun.set()
+            release.wait(LIMIT_S)
+        if is_stuck and stage == "trunk2":
+            assert begun.wait(LIMIT_S)
+
+    lanes = start_lanes(hang, limit_s=0.3)
+    lanes.answer(0, (UNSURE, UNSURE))
+    is_stuck = True
+    start_s = time.monotonic()
+    for number in (1, 2):  # the first answer of the trunk needs no branch
+        if lanes.answer(number, (UNSURE, UNSURE), answer) is None:
+            break
+    assert time.monotonic() - start_s < 5
+    assert isinstance(lanes.chain.failure, RunTimeout)
+    assert lanes.answer(3, (UNSURE, UNSURE), answer) is None
+    lanes.chain.close()
+    assert time.monotonic() - start_s < 5
+    release.set()
+
+
+def test_an_error_of_a_branch_is_a_failure(start_lanes):
+    is_broken = False
+
+    def fail(stage, _number):
+        if is_broken and stage == "branch1":
+            raise ValueError("no such kernel")
+
+    lanes = start_lanes(fail)
+    lanes.answer(0, (UNSURE, UNSURE))
+    is_broken = True
+    assert lanes.answer(1, (UNSURE, UNSURE), "ordered") is None
+    assert isinstance(lanes.chain.failure, LayoutselError)
+    assert "no such kernel" in str(lanes.chain.failure)
+
+
+@pytest.mark.parametrize("stage", ["trunk0", "trunk2"])
+def test_an_error_of_the_trunk_is_its_callers(start_lanes, stage):
+    is_broken = False
+
+    def fail(name, _number):
+        if is_broken and name == stage:
+            raise ValueError("no such kernel")
+
+    lanes = start_lanes(fail)
+    for number in range(5):
+        is_broken = number in (1, 2)
+        if is_broken:
+            with pytest.raises(ValueError, match="no such kernel"):
+                lanes.answer(number, (UNSURE, UNSURE))
+        else:
+            check(lanes.answer(number, (UNSURE, UNSURE)), number, [2])
+    assert lanes.chain.failure is None
+
+
+@pytest.mark.parametrize("stage", ["trunk1", "branch0"])
+def test_closing_in_the_middle_of_a_request(start_lanes, stage):
+    begun, release, is_held = threading.Event(), threading.Event(), False
+
+    def hold(name, _number):
+        if is_held and name == stage:
+            begun.set()
+            release.wait(LIMIT_S)
+
+    lanes = start_lanes(hold)
+    lanes.answer(0, (UNSURE, UNSURE))
+    is_held = True
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(lanes.answer, 1, (UNSURE, UNSURE), "ordered")
+        assert begun.wait(LIMIT_S)
+        closing = pool.submit(lanes.chain.close)
+        if stage == "branch0":  # the caller does not wait for the branch
+            assert call.result(LIMIT_S) is None
+        release.set()
+        assert call.result(LIMIT_S) is None
+        closing.result(LIMIT_S)
+    assert lanes.answer(2, (UNSURE, UNSURE)) is None
+
+
+def close_after(lanes, delay_s):
+    time.sleep(delay_s)
+    lanes.chain.close()
+
+
+def test_closing_at_random_times(start_lanes):
+    generator = random.Random(3)
+    for _ in range(60):
+        lanes = start_lanes(kernels=1)
+        lanes.answer(0, (UNSURE, UNSURE))
+        with ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(close_after, lanes, 2e-3 * generator.random())
+            number = 1
+            while (found := lanes.answer(number, (SURE, UNSURE))) is not None:
+                check(found, number, [0, 2])
+                number += 1
+            closing.result(LIMIT_S)
+
+
+def test_a_fork_waits_for_the_branches_and_the_child_goes_another_way(start_lanes):
+    is_slow, begun = False, threading.Event()
+
+    def slow(stage, _number):
+        if is_slow and stage == "branch1":
+            begun.set()
+            time.sleep(0.1)
+        if is_slow and stage == "trunk2":
+            assert begun.wait(LIMIT_S)
+
+    lanes = start_lanes(slow, kernels=1)
+    lanes.answer(0, (UNSURE, UNSURE))
+    is_slow = True
+    check(lanes.answer(1, (UNSURE, UNSURE)), 1, [2])
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(lanes.answer(2, (UNSURE, UNSURE)) is not None)
+            lanes.chain.close()
+        finally:
+            os._exit(status)
+    assert lanes.chain.counts().branches == 2
+    assert_ends_well(child)
+    is_slow = False
+    check(lanes.answer(3, (UNSURE, UNSURE)), 3, [2])
