@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -10,6 +10,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Call
 
+from tvm_passes.attention import ANCHOR, match_attention
 from tvm_passes.ir import (
     Constant,
     Expr,
@@ -214,9 +215,24 @@ class _Group:
     """Operator of the anchor, or kind of the sub-graph."""
 
 
-def _form_groups(nodes: Sequence[_Node], most: int) -> list[_Group]:
-    """Group all nodes: normalisations across channels, anchors, then the rest; sorted by result."""
-    groups: list[_Group] = []
+def _attentions(nodes: Sequence[_Node]) -> Iterator[_Group]:
+    """Group the nodes of every attention."""
+    producers: dict[Expr, _Node] = {node.var: node for node in nodes}
+    for node in nodes:
+        found = match_attention(node, producers) if node.group is None else None
+        if found:
+            members = [producers[member.var] for member in found]
+            for member in members:
+                member.group = node.position
+            yield _Group(tuple(members), ANCHOR)
+
+
+def _form_groups(nodes: Sequence[_Node], most: int, *, attention: bool) -> list[_Group]:
+    """Group all nodes: attentions, normalisations across channels, anchors, then the rest.
+
+    The groups are sorted by their results.
+    """
+    groups = list(_attentions(nodes)) if attention else []
     for node in nodes:
         lrn = match_lrn(node) if node.group is None else None
         if lrn:
@@ -287,13 +303,13 @@ def _subgraph_function(
 
 
 class _Partitioning(MainRewriter):
-    def __init__(self, module: tvm.IRModule, most: int) -> None:
+    def __init__(self, module: tvm.IRModule, most: int, *, attention: bool) -> None:
         super().__init__(module)
         nodes = _read_nodes(self.main)
         self.inside = {node.var for node in nodes}
         self.groups = {
             group.nodes[-1].var: (f"s{index}", group)
-            for index, group in enumerate(_form_groups(nodes, most))
+            for index, group in enumerate(_form_groups(nodes, most, attention=attention))
         }
         """Each group with its id, by its result."""
 
@@ -327,6 +343,8 @@ class PartitionSubgraphs(ModulePass):
 
     max_operators: int = MAX_OPERATORS
     """Maximum number of operators that are fused into one sub-graph; 1 fuses none."""
+    attention: bool = True
+    """True to fuse each attention into one sub-graph, with the movements around it."""
 
     def transform_module(
         self, module: tvm.IRModule, _context: tvm.transform.PassContext
@@ -334,4 +352,6 @@ class PartitionSubgraphs(ModulePass):
         """Partition `main` of `module`."""
         if any("layoutsel.subgraph" in f.attrs for f in module.functions.values() if f.attrs):
             return module
-        return _Partitioning(module, self.max_operators).run()
+        return _Partitioning(
+            module, self.max_operators, attention=self.attention and self.max_operators > 1
+        ).run()

@@ -37,7 +37,7 @@ LoadVariant = Callable[[EngineJob, Mapping[str, np.ndarray], Settings], Run]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenVariant:
     """The chosen variant of an engine, with the times of all variants."""
 
     chosen: str
@@ -110,7 +110,7 @@ def best_of(
 
 def _choose(
     name: str, variants: Sequence[Variant], load: LoadVariant, job: EngineJob, report: Report
-) -> Choice:
+) -> ChosenVariant:
     """Load all variants, check their results and time them in turns."""
     if job.data is None:
         raise LayoutselError(f"{name} needs inputs to choose its settings; expected a data file")
@@ -129,7 +129,7 @@ def _choose(
         reasons = "; ".join(f"{one}: {reason}" for one, reason in left_out.items())
         raise LayoutselError(f"{name} cannot run the model: {reasons}")
     times = race_variants(runs)
-    return Choice(
+    return ChosenVariant(
         chosen=min(times, key=lambda one: times[one]),
         median_ms={one: round(ms, 4) for one, ms in times.items()},
         left_out=left_out,
@@ -166,9 +166,9 @@ def _file(name: str, job: EngineJob) -> Path:
     return job.workdir / f"{name}-variants.json"
 
 
-def _choice(name: str, job: EngineJob) -> Choice:
+def _choice(name: str, job: EngineJob) -> ChosenVariant:
     file = _file(name, job)
-    return documents.from_json(Choice, documents.load_json(file), file=str(file))
+    return documents.from_json(ChosenVariant, documents.load_json(file), file=str(file))
 
 
 def _stated(name: str, job: EngineJob) -> str:

@@ -21,7 +21,7 @@ from layoutsel.compile.options import Options, objective_for
 from layoutsel.compile.paging import Pages
 from layoutsel.compile.versions import all_versions
 from layoutsel.core.choices import FALLBACKS
-from layoutsel.core.precision import PrecisionMode
+from layoutsel.core.precision import BF16, PrecisionMode
 from layoutsel.cost.alike import first_alike
 from layoutsel.cost.graph import Graph
 from layoutsel.cost.samples import MachineProfile
@@ -127,7 +127,9 @@ class Session:
         model, pages = imported.model, imported.pages
         calib = options.calib
         samples = read_calibration(calib, model.inputs) if calib is not None else None
-        module = PartitionSubgraphs()(ExposeLogits()(CancelTransforms()(model.module)))
+        # An attention's kernel computes in float32; its products alone can be narrower.
+        partition = PartitionSubgraphs(attention=BF16 not in options.mode.precisions)
+        module = partition(ExposeLogits()(CancelTransforms()(model.module)))
         module = NameSubgraphs(Sources(layers=model.layer_names, nodes=model.origins))(module)
         pages.evict()
         return cls(

@@ -43,6 +43,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "tvm_passes.cpu.plan_volumes:plan_conv3d",
     ),
     "cpu.generic": ("tvm_passes.cpu.fallback:legalise", f"{_LEGALISATION}:{ALL}"),
+    "cpu.attention": ("tvm_passes.cpu.plan_attention:plan_attention",),
     "cpu.lrn": ("tvm_passes.cpu.lrn:plan_lrn",),
     "cpu.pointwise": (
         "tvm_passes.cpu.pointwise:plan_concat",

@@ -27,6 +27,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "concat": ("cpu.pointwise",),
     DEPTHWISE: ("cpu.convolution", "cpu.window"),
     "elementwise": ("cpu.pointwise",),
+    "attention": ("cpu.attention",),
     "lrn": ("cpu.lrn",),
     "matmul": ("cpu.convolution", "cpu.products"),
     "mean": ("cpu.window",),

@@ -10,8 +10,8 @@ from tvm.relax import op
 
 from tvm_passes.decision import Decision
 from tvm_passes.onednn import available, supports
-from tvm_passes.onednn.movement import reshaped_strides
 from tvm_passes.partition import PartitionSubgraphs
+from tvm_passes.strides import reshaped_strides
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
 

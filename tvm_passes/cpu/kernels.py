@@ -8,6 +8,7 @@ from tvm_passes.algorithms import algorithm_of
 from tvm_passes.cpu.host import VectorUnit
 from tvm_passes.cpu.lrn import plan_lrn
 from tvm_passes.cpu.plan import KernelPlan
+from tvm_passes.cpu.plan_attention import plan_attention
 from tvm_passes.cpu.plan_pooling import plan_adaptive_pool2d, plan_mean, plan_pool2d
 from tvm_passes.cpu.plan_products import plan_conv2d, plan_matmul
 from tvm_passes.cpu.plan_series import plan_conv1d
@@ -22,6 +23,7 @@ Planner = Callable[[KernelSubgraph, VectorUnit], "KernelPlan | str"]
 """Returns the plan of a sub-graph, or the name of the operator that is in the way."""
 
 PLANNERS: Mapping[str, Planner] = {
+    "attention": plan_attention,
     "concat": plan_concat,
     "elementwise": plan_elementwise,
     "lrn": plan_lrn,
@@ -42,6 +44,7 @@ PLANNERS: Mapping[str, Planner] = {
 
 
 ANY_STORAGE = frozenset(PLANNERS) - {
+    "attention",
     "nn.conv1d",
     "nn.conv1d_transpose",
     "nn.conv2d_transpose",

@@ -14,9 +14,11 @@ from tvm_passes.normalize.decompose_batch_norm import DecomposeBatchNorm
 from tvm_passes.normalize.fold_constants import FoldConstants
 from tvm_passes.normalize.fold_padding import FoldPadding
 from tvm_passes.normalize.fold_quantization import FoldQuantization
+from tvm_passes.normalize.fold_reshapes import FoldReshapes
 from tvm_passes.normalize.fold_scale_shift import FoldScaleShift
 from tvm_passes.normalize.norms_to_rows import NormsToRows
 from tvm_passes.normalize.remove_identities import RemoveIdentities
+from tvm_passes.normalize.unbind_splits import UnbindSplits
 from tvm_passes.normalize.widen_floats import WidenFloats
 
 __all__ = [
@@ -27,9 +29,11 @@ __all__ = [
     "FoldConstants",
     "FoldPadding",
     "FoldQuantization",
+    "FoldReshapes",
     "FoldScaleShift",
     "NormsToRows",
     "RemoveIdentities",
+    "UnbindSplits",
     "WidenFloats",
     "normalize",
 ]
@@ -42,7 +46,8 @@ def normalize(module: IRModule, budget: ImportBudget | None = None) -> IRModule:
 
     *Ensures* float32 in place of narrower arithmetic, folded constants, constant weights, batch
     normalisation merged into the weights before it, single operators in place of decomposed
-    activations, windows clipped to their input, and no unused binding in `main`.
+    activations, windows clipped to their input, masks added without reshapes, and
+    no unused binding in `main`.
     """
     budget = budget or ImportBudget(ImportLimits())
     drop_unused = relax.transform.DeadCodeElimination()
@@ -62,6 +67,8 @@ def normalize(module: IRModule, budget: ImportBudget | None = None) -> IRModule:
         FoldScaleShift(),
         FoldQuantization(),
         RemoveIdentities(),
+        FoldReshapes(),
+        UnbindSplits(),
         relax.transform.CanonicalizeBindings(),
         drop_unused,
     ]

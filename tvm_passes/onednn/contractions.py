@@ -12,10 +12,11 @@ from tvm.ir import Call
 from tvm_passes.ir import Expr, static_shape
 from tvm_passes.layout import PLAIN
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import Primitive, StoredTensor, row_major
+from tvm_passes.onednn.graph import Primitive, StoredTensor
 from tvm_passes.onednn.halves import computed_triple, tripled_source, tripled_weight
 from tvm_passes.onednn.quantized import product, scales
 from tvm_passes.onednn.scope import Scope
+from tvm_passes.strides import row_major
 
 _DATA_LAYOUTS = ("NCW", "NCHW", "NCDHW")
 """Layouts of activations that convolutions accept."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm_passes.layout import PLAIN
 from tvm_passes.layouts import LAYOUTS
+from tvm_passes.strides import row_major
 
 SCHEMA_VERSION = 2
 """Version of the JSON format that the plugin reads."""
@@ -42,11 +43,6 @@ class Storage:
         outer, offset = self.home
         storage, further = outer.root()
         return storage, offset + further
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Compute the strides of a dense row-major tensor, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _same_strides(shape: Sequence[int], first: Sequence[int], second: Sequence[int]) -> bool:

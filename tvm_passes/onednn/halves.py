@@ -28,8 +28,9 @@ from tvm_passes.layout import (
     stored,
     tensor_layout,
 )
-from tvm_passes.onednn.graph import PostOp, StoredTensor, row_major
+from tvm_passes.onednn.graph import PostOp, StoredTensor
 from tvm_passes.onednn.scope import Scope
+from tvm_passes.strides import row_major
 
 _HALF = physical_dtype("float32", stored(PLAIN, BF16))
 """Element type of a half."""

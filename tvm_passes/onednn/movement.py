@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -12,9 +11,10 @@ from tvm_passes.ir import static_shape
 from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
-from tvm_passes.onednn.graph import StoredTensor, row_major
+from tvm_passes.onednn.graph import StoredTensor
 from tvm_passes.onednn.quantized import in_steps_of
 from tvm_passes.onednn.scope import Scope
+from tvm_passes.strides import reshaped_strides, row_major
 
 
 def reshape(scope: Scope, binding: relax.VarBinding) -> None:
@@ -45,37 +45,6 @@ def _reshaped(tensor: StoredTensor, shape: Sequence[int]) -> StoredTensor | None
         return None
     plain = strides == row_major(shape)
     return tensor.view(shape, strides=None if plain else strides)
-
-
-def reshaped_strides(
-    shape: Sequence[int], strides: Sequence[int], target: Sequence[int]
-) -> tuple[int, ...] | None:
-    """Compute the strides with which elements at `strides` have the shape `target`.
-
-    None if there are no such strides. Runs of axes with equal products correspond; the axes of a
-    run on the source side must be nested densely.
-    """
-    axes = [(size, stride) for size, stride in zip(shape, strides, strict=True) if size != 1]
-    out: list[int] = []
-    position = 0
-    pending: list[int] = []
-    for size in target:
-        pending.append(size)
-        wanted = math.prod(pending)
-        if wanted == 1:
-            continue
-        end, product = position, 1
-        while product < wanted and end < len(axes):
-            product *= axes[end][0]
-            end += 1
-        if product != wanted:
-            continue
-        run = axes[position:end]
-        if any(outer[1] != inner[0] * inner[1] for outer, inner in itertools.pairwise(run)):
-            return None
-        out += [step * run[-1][1] for step in row_major(pending)]
-        position, pending = end, []
-    return (*out, *(1 for _ in pending))
 
 
 def permute(scope: Scope, binding: relax.VarBinding) -> None:
