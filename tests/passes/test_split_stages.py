@@ -10,13 +10,14 @@ from tests.cpu.support import model, weights
 from tests.reference import run_relax
 from tvm_passes.cpu import host_target
 from tvm_passes.decision import Decision
+from tvm_passes.devices import HOST_DEVICE, DeviceId
 from tvm_passes.errors import IllegalDecision
 from tvm_passes.ir import entry_points
 from tvm_passes.lift_weights import LiftWeights, collect_weights, weights_read
 from tvm_passes.merge_partitions import MergePartitions
 from tvm_passes.partition import PartitionSubgraphs
 from tvm_passes.pipeline import decide, lower_stages
-from tvm_passes.split_stages import split_stages
+from tvm_passes.split_stages import place_of, split_stages
 
 SHAPE = (1, 16, 8, 8)
 STAGES = {"trunk": ["s0"], "left": ["s1"], "rest": ["s2", "s3", "s4"]}
@@ -72,6 +73,24 @@ def test_what_each_takes_and_gives(partitioned):
     for part in (left, rest):
         names = [gv.name_hint for gv in part.module.functions]
         assert any(name.startswith("transform_NHWC") for name in names)
+
+
+def test_tensors_that_stay_on_a_device_have_names_of_their_own(partitioned):
+    """Two stages on one device pass a tensor on there; another stage has it from the host."""
+    first, second = (DeviceId.named(name) for name in ("opencl", "opencl/1"))
+    module = decided(partitioned, s0=CHANNELS_LAST)
+    trunk, left, rest = parts = split_stages(module, STAGES, {"trunk": first, "left": first})
+    assert trunk.outputs == ("s0.0@opencl", "s0.0")
+    assert (left.inputs, left.outputs) == (("s0.0@opencl",), ("s1.0",))
+    assert set(rest.inputs) == {"s0.0", "s1.0"}
+    assert trunk.layout("s0.0@opencl") == trunk.layout("s0.0") != ""
+    assert [place_of(name) for name in trunk.outputs] == [first, HOST_DEVICE]
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype("float32")
+    np.testing.assert_allclose(
+        run_parts(parts, x)[0], run_relax(partitioned, [x])[0], rtol=1e-5, atol=1e-6
+    )
+    apart = split_stages(module, STAGES, {"trunk": first, "left": second})
+    assert [part.inputs for part in apart] == [part.inputs for part in split_stages(module, STAGES)]
 
 
 def test_each_holds_its_functions_alone(partitioned):
