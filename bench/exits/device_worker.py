@@ -1,8 +1,9 @@
 """Trunk or branches on a device beside the host: overlap, cancelling, and answers that belong to their requests.
 
-``PYTHONPATH=bench python -m exits.device_worker images --unit opencl --json bench/results/exits_device_opencl.json``: networks
-of :mod:`exits.deep_networks`, with ``--unit cuda`` on an NVIDIA GPU, within ``--limit`` seconds in all. Each is planned and
-measured for the host's cores and the device, and then answers requests on four arrangements and on that of the plan:
+``PYTHONPATH=bench python -m exits.device_worker layers --unit opencl --json bench/results/exits_device_opencl.json``: *layers*,
+or networks of :mod:`exits.deep_networks`, with ``--unit cuda`` on an NVIDIA GPU; no arrangement begins after ``--limit``
+seconds. Each is planned and measured for one core of the host and the device, and then answers requests on four
+arrangements and on that of the plan:
 
 - the longest run of one worker during a run of the other, of whole requests: both compute at once;
 - the time from an early answer until the trunk's worker has ended, and the sub-graphs that it had begun, of all;
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from exits.deep_networks import DEEP, made
+from exits.deep_networks import DEEP, DeepNetwork, made
 from layoutsel import exits
 from layoutsel.benchmarking.compare import save
 from layoutsel.device.machine import this_machine
@@ -43,6 +44,10 @@ from layoutsel.exits.scores import RESULTS
 from layoutsel.runtime.samples import random_inputs
 from tvm_passes.devices import DeviceId, device_name
 
+NETWORKS: Mapping[str, DeepNetwork] = {
+    "layers": DeepNetwork(size=(24, 24), kernel=(3, 3), stages=((16, 12),), exits=(2, 6), branch=2),
+    **DEEP,
+}
 EMULATED = "emulated device"
 CLAIMS = "logic, overlap and cancelling; no speed"
 CPU_NAMES = ("cpu", "pthread", "basic")
@@ -188,7 +193,7 @@ def wrong(code: ExitCode, one: Arrangement, requests: int) -> dict[str, int]:
 
 def rows_of(name: str, unit: str, requests: int, end_s: float) -> Iterator[dict[str, Any]]:
     """Rows of one network, one for each arrangement, until a time of the monotonic clock."""
-    network = exits.read(made(DEEP[name]))
+    network = exits.read(made(NETWORKS[name]))
     early = len(network.names) - 1
     network = network.with_policy(policy_of(early, *[0.0] * early))
     found = profiled(network, units=["cpu", unit], threads=1, cost="roofline")
@@ -211,7 +216,7 @@ def rows_of(name: str, unit: str, requests: int, end_s: float) -> Iterator[dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="+", choices=DEEP)
+    parser.add_argument("networks", nargs="+", choices=NETWORKS)
     parser.add_argument("--unit", default="opencl")
     parser.add_argument("--requests", type=int, default=50)
     parser.add_argument("--limit", type=float, default=240.0, help="seconds")
