@@ -68,6 +68,8 @@ IMAGE_OPERATORS = {
         op.permute_dims(op.reshape(x, (1, 4, 8, 9, 11)), [0, 2, 1, 3, 4]), IMAGE
     ),
     "slice": lambda x: op.strided_slice(x, [1, 2], [16, 1], [32, 9], [1, 2]),
+    "take": lambda x: op.take(x, relax.const(3, "int64"), axis=1),
+    "take of one row": lambda x: op.take(x, relax.const([8], "int64"), axis=2),
 }
 
 ELEMENTWISE = {

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tvm import relax
 
-from tvm_passes.ir import static_shape
+from tvm_passes.arrays import array_of
+from tvm_passes.ir import Constant, static_shape
 from tvm_passes.layout import block_size
 from tvm_passes.onednn.contractions import ints
 from tvm_passes.onednn.epilogue import finish
@@ -133,6 +134,20 @@ def strided_slice(scope: Scope, binding: relax.VarBinding) -> None:
     scope.values[binding.var] = tensor
 
 
+def take(scope: Scope, binding: relax.VarBinding) -> None:
+    """Emit ``take`` of one constant place as a view; exporters pick queries, keys and values so."""
+    call = binding.value
+    index = array_of(call.args[1]) if isinstance(call.args[1], Constant) else None
+    if index is None or index.size != 1 or call.attrs.axis is None:
+        raise scope.fail("places computed at run time, or several", "one constant place")
+    source = scope.tensor(call.args[0])
+    axis = int(call.attrs.axis) % len(source.shape)
+    part = _slice(scope, source, axis, int(index.reshape(-1)[0]) % source.shape[axis], 1)
+    shape = static_shape(binding.var.ty)
+    view = _reshaped(part, shape)
+    scope.values[binding.var] = scope.view(scope.plain(part), shape) if view is None else view
+
+
 def _bound(value: int, extent: int) -> int:
     """Resolve a bound that counts from the end if negative, and clip it to the extent."""
     return min(max(value + extent if value < 0 else value, 0), extent)
@@ -155,5 +170,6 @@ EMITTERS = {
     "split": split,
     "squeeze": reshape,
     "strided_slice": strided_slice,
+    "take": take,
 }
 """Emitter by Relax operator."""
