@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -97,17 +98,17 @@ def _fuse(job: EngineJob, report: Report) -> None:
     """Write the models to which ONNX Runtime's fusions for transformers apply."""
     import onnx
 
-    import_onnxruntime()
-    from onnxruntime.transformers.fusion_options import FusionOptions
-    from onnxruntime.transformers.optimizer import optimize_model
-
+    import_onnxruntime()  # without telemetry, before any of its modules
+    options = import_module("onnxruntime.transformers.fusion_options")
+    optimizer = import_module("onnxruntime.transformers.optimizer")
     for variant in VARIANTS:
         kind = variant.settings.get("fused")
         if kind is None:
             continue
         report(f"onnxruntime: {variant.name}")
-        fused = optimize_model(
-            str(job.model), kind, optimization_options=FusionOptions(kind), opt_level=0
+        chosen = options.FusionOptions(kind)
+        fused = optimizer.optimize_model(
+            str(job.model), kind, optimization_options=chosen, opt_level=0
         )
         if sum(fused.get_fused_operator_statistics().values()):
             file = job.workdir / _fused_name(kind)
