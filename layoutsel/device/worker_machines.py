@@ -80,16 +80,8 @@ class Machines:
         finish: Callable[[list[tvm_ffi.Tensor]], Any],
     ) -> Any:
         """Run stages; the arguments are those of :meth:`TensorWorker.start`."""
-        try:
-            with self.watching(token):
-                results = self.function(chain, is_watched=token is not None)(*inputs)
-        except Cancelled:
-            raise
-        except Exception as error:
-            failure = self._device_error(error, chain, inputs)
-            if failure is None:
-                raise
-            raise failure from error
+        with self._naming(chain, inputs), self.watching(token):
+            results = self.function(chain, is_watched=token is not None)(*inputs)
         results = results[: len(chain.outputs)]  # without outputs for verification alone
         return finish(self._program.ownership.own(inputs, results))
 
@@ -157,19 +149,25 @@ class Machines:
         """Make a function that returns when the device has ended; its errors name the sub-graph."""
 
         def whole(*inputs: tvm_ffi.Tensor) -> list[tvm_ffi.Tensor]:
-            try:
+            with self._naming(chain, inputs):
                 results = run(*inputs)
                 self._await_device()
                 return results
-            except Cancelled:
-                raise
-            except Exception as error:
-                failure = self._device_error(error, chain, inputs)
-                if failure is None:
-                    raise
-                raise failure from error
 
         return whole
+
+    @contextmanager
+    def _naming(self, chain: StageChain, inputs: Sequence[tvm_ffi.Tensor]) -> Iterator[None]:
+        """Let errors of a device within the context name the sub-graph."""
+        try:
+            yield
+        except Cancelled:
+            raise
+        except Exception as error:
+            failure = self._device_error(error, chain, inputs)
+            if failure is None:
+                raise
+            raise failure from error
 
     def _await_device(self) -> None:
         """Wait until the worker's device, if any, has finished its work."""

@@ -136,3 +136,18 @@ def assert_ends_well(child: int) -> None:
         ended, status = os.waitpid(child, os.WNOHANG)
         time.sleep(0.01)
     assert (ended, status) == (child, 0)
+
+
+def recorded_exits(monkeypatch, runner) -> list[int]:
+    """Exits of the answers that objects of the class `runner` give from now on."""
+    taken = []
+    answer = runner.answer
+
+    def recorded(self, rule, inputs):
+        found = answer(self, rule, inputs)
+        if found is not None:
+            taken.append(found.exit)
+        return found
+
+    monkeypatch.setattr(runner, "answer", recorded)
+    return taken

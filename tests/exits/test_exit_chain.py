@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import images, network, policy_of, started
+from exit_models import images, network, policy_of, recorded_exits, started
 from exit_networks import NETWORKS
 
 from layoutsel.errors import InputError, WorkerClosed
@@ -27,17 +27,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def native(monkeypatch) -> list[int]:
     """Exits that answered through the plugin's runner."""
-    taken = []
-    answer = ExitChain.answer
-
-    def recorded(self, rule, inputs):
-        found = answer(self, rule, inputs)
-        if found is not None:
-            taken.append(found.exit)
-        return found
-
-    monkeypatch.setattr(ExitChain, "answer", recorded)
-    return taken
+    return recorded_exits(monkeypatch, ExitChain)
 
 
 def same(one, other) -> None:

@@ -17,6 +17,7 @@ from exit_models import (
     images,
     network,
     policy_of,
+    recorded_exits,
     started,
 )
 from exit_networks import NETWORKS
@@ -38,17 +39,7 @@ REQUESTS = 10_000
 @pytest.fixture
 def native(monkeypatch) -> list[int]:
     """Exits that answered through the plugin's runner."""
-    taken = []
-    answer = LaneChain.answer
-
-    def recorded(self, rule, inputs):
-        found = answer(self, rule, inputs)
-        if found is not None:
-            taken.append(found.exit)
-        return found
-
-    monkeypatch.setattr(LaneChain, "answer", recorded)
-    return taken
+    return recorded_exits(monkeypatch, LaneChain)
 
 
 def pinned(name="chain", workers="abbb", policy=None, **options):
