@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 from onnx import ModelProto
 
 from exits.deep_networks import DEEP, made
 from layoutsel import exits
 from layoutsel.benchmarking.compare import save
+from layoutsel.benchmarking.peers.openvino_peer import openvino_core
 from layoutsel.device.core_load import COMPUTE, MEMORY, BusyProcess
 from layoutsel.device.load_generators import generating
 from layoutsel.device.machine import this_machine
@@ -171,7 +171,7 @@ def terminated_us(source: ModelProto, requests: int) -> Iterator[float | None]:
 
 def cancelled_us(source: ModelProto, requests: int) -> Iterator[float | None]:
     """Times from the request to stop until OpenVINO's run on one thread has ended."""
-    core = openvino.Core()
+    core = openvino_core()
     settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     model = core.compile_model(core.read_model(source.SerializeToString()), "CPU", settings)
     run = model.create_infer_request()

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from exits import hand_split
+from layoutsel.benchmarking.peers.openvino_peer import openvino_core
 from layoutsel.benchmarking.worker import be_quiet, guarded
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.scores import RESULTS
@@ -126,11 +127,9 @@ def _onnxruntime_run(model: onnx.ModelProto, threads: int) -> Callable[..., Sequ
 
 
 def _openvino_run(model: onnx.ModelProto, threads: int) -> Callable[..., Sequence[np.ndarray]]:
-    import openvino
-
     config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     config["INFERENCE_PRECISION_HINT"] = "f32"
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", config)
     request = compiled.create_infer_request()
     names = [one.name for one in model.graph.input]

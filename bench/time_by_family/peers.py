@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from layoutsel.benchmarking.peers.openvino_peer import openvino_core
 from layoutsel.references.reference_engine import import_onnxruntime
 from time_by_family.families import onnxruntime_family, openvino_family
 
@@ -113,7 +114,7 @@ def profiled_openvino(file: Path, inputs: Mapping[str, np.ndarray], threads: int
             "INFERENCE_PRECISION_HINT": "f32",
             "PERF_COUNT": is_profiled,
         }
-        return openvino.Core().compile_model(str(file), "CPU", config).create_infer_request()
+        return openvino_core().compile_model(str(file), "CPU", config).create_infer_request()
 
     plain, traced = request(is_profiled=False), request(is_profiled=True)
     feed = dict(inputs)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from layoutsel.benchmarking.engine import Engine, EngineJob, Run
 from layoutsel.benchmarking.variants import Settings, Variant, best_of
 from layoutsel.core.precision import BF16, F32
+
+if TYPE_CHECKING:
+    import openvino
 
 _LATENCY = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 _THROUGHPUT = {"PERFORMANCE_HINT": "THROUGHPUT"}
@@ -37,15 +42,26 @@ def precision_hint(mode: str) -> str:
     return BF16 if mode == BF16 else F32
 
 
-def _load(job: EngineJob, inputs: Mapping[str, np.ndarray], settings: Settings) -> Run:
+@cache
+def openvino_core() -> openvino.Core:
+    """Return this process's one core.
+
+    On machines with AMX, OpenVINO's plugin sets an alternate signal stack. It frees that stack with
+    the last core, and only the thread that set it gets its former stack back: if another thread
+    frees the core, the next signal ends the process.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _load(job: EngineJob, inputs: Mapping[str, np.ndarray], settings: Settings) -> Run:
     config = {
         "INFERENCE_NUM_THREADS": job.threads,
         "INFERENCE_PRECISION_HINT": precision_hint(job.precision),
         **settings,
     }
-    compiled = openvino.Core().compile_model(str(job.model), "CPU", config)
+    compiled = openvino_core().compile_model(str(job.model), "CPU", config)
     request = compiled.create_infer_request()
     feed = dict(inputs)
     outputs = compiled.outputs
