@@ -23,7 +23,9 @@ namespace ffi = tvm::ffi;
 // first slots of the branches' lane are given by `sources`, slots of the trunk's lane.
 //
 // The trunk computes on one thread, on the cores `cores`, or on any if there are none. A thread of
-// the branches that takes longer than `limit_s`, seconds, is overdue.
+// the branches that takes longer than `limit_s`, seconds, is overdue. Where other work has the core
+// of that thread, it may end a request long after its answer. The next requests end as kBusy then
+// if `has_other_way`, and wait for that thread otherwise.
 //
 // The functions are, in order:
 // - answer(thresholds, is_ordered, inputs...) -> RequestEnd: see ExitVerdict; an ExitOutcome lies
@@ -38,7 +40,7 @@ namespace ffi = tvm::ffi;
 ffi::Array<ffi::Function> ExitLanes(ffi::Array<ffi::Any> trunk, ffi::Array<ffi::Any> branches,
                                     ffi::Shape exits, ffi::Shape ends, ffi::Shape sources,
                                     ffi::Array<ffi::Tensor> inputs, ffi::Shape cores,
-                                    double limit_s, int64_t outcome);
+                                    double limit_s, bool has_other_way, int64_t outcome);
 
 }  // namespace layoutsel
 

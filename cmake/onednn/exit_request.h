@@ -22,6 +22,7 @@ enum class RequestEnd : int64_t {
   kClosed,
   kOverdue,  // the thread of the branches took too long
   kFailed,   // an error on that thread
+  kBusy,     // the thread of the branches has not ended the last request
 };
 
 // One request at a time. Functions may be called from any thread unless they say otherwise.

@@ -70,6 +70,11 @@ class ExitCosts:
     """
     wait_us: float = field(default=0.0, metadata=documents.OPTIONAL)
     """Length of one such wait, microseconds."""
+    late: Mapping[str, float] = field(default_factory=dict, metadata=documents.OPTIONAL)
+    """Share of requests that find a worker of branches without its core, below 1; 0 if absent.
+
+    They run in sequence on the trunk's worker. The times of its branches contain no waits.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,12 @@ class Arrangement:
     def is_beside(self) -> bool:
         """True if any branch runs in parallel with the trunk."""
         return not {self.trunk, None}.issuperset(self.branches)
+
+    @property
+    def in_sequence(self) -> Arrangement:
+        """The same exits, all on the trunk's worker."""
+        branches = tuple(one if one is None else self.trunk for one in self.branches)
+        return Arrangement(trunk=self.trunk, branches=branches)
 
     @property
     def workers(self) -> frozenset[str]:
@@ -127,4 +138,5 @@ def host_costs(costs: ExitCosts) -> ExitCosts:
         slowdown=of_pairs(costs.slowdown, "|"),
         calls_us=of_pairs(costs.calls_us, ">"),
         waiting={name: share for name, share in costs.waiting.items() if name in names},
+        late={name: share for name, share in costs.late.items() if name in names},
     )

@@ -61,6 +61,7 @@ class ArrangementBounds:
         costs = model.simulator.costs
         self._call_us = model.simulator.call_us
         self._needs = costs.needs
+        self._has_late = any(costs.late.values())
         self._trunk_us = {
             worker: [sum(pieces) for pieces in stage_pieces(stages, costs.start_us)]
             for worker, stages in costs.trunk_us.items()
@@ -90,12 +91,18 @@ class ArrangementBounds:
         objective
             Entry of :data:`layoutsel.exits.latencies.OBJECTIVES`.
         """
-        least_us = np.where(
-            self._model.may_answer, self._least_us(trunk, decided, options), math.nan
-        )
-        times_us = self._lower(least_us, self._model.sure, len(decided))
+        if self._has_late:
+            options = [(*workers, trunk) for workers in options]  # of requests in sequence
         begun = Arrangement(trunk=trunk, branches=tuple(decided))
-        return self._model.fold_us(objective, times_us, begun)
+        ways, times_us = self._model.ways(begun), []
+        for way, _ in ways:
+            least_us = self._least_us(trunk, way.branches, options)
+            known_us = np.where(self._model.may_answer, least_us, math.nan)
+            times_us.append(self._lower(known_us, self._model.sure, len(decided)))
+        if len(decided) == len(options):
+            return self._model.fold_us(objective, times_us, ways)
+        pairs = zip(times_us, ways, strict=True)
+        return min(self._model.fold_us(objective, [us], [(way, 1.0)]) for us, (way, _) in pairs)
 
     def _least_us(
         self,

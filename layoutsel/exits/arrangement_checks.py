@@ -26,11 +26,12 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     for name in ("start_us", "request_us", "call_us", "wait_us"):
         if not _is_time(us := getattr(costs, name)):
             yield f"$.{name}", str(us), "a time of at least 0"
-    for worker, share in costs.waiting.items():
-        if worker not in names:
-            yield f"$.waiting.{worker}", "an unknown worker", f"one of {', '.join(names)}"
-        if not 0 <= share < 1:
-            yield f"$.waiting.{worker}", str(share), "a share from 0 to below 1"
+    for field in ("waiting", "late"):
+        for worker, share in getattr(costs, field).items():
+            if worker not in names:
+                yield f"$.{field}.{worker}", "an unknown worker", f"one of {', '.join(names)}"
+            if not 0 <= share < 1:
+                yield f"$.{field}.{worker}", str(share), "a share from 0 to below 1"
     if any(costs.waiting.values()) and not costs.wait_us:
         yield "$.wait_us", str(costs.wait_us), "a time above 0, as workers wait"
     yield from _pairs(costs, names, count)

@@ -20,7 +20,7 @@ from layoutsel.device.stage_caller import StageCaller
 from layoutsel.device.tensors import empty_tensor
 from layoutsel.device.turns import Turn, came_through_fork
 from layoutsel.errors import LayoutselError, RunTimeout
-from layoutsel.exits.exit_chain import ChainAnswer, ExitOutcome, values_like
+from layoutsel.exits.exit_chain import ChainAnswer, ExitChain, ExitOutcome, values_like
 from layoutsel.exits.lanes import Lane, Lanes
 from layoutsel.exits.scores import RESULTS
 from layoutsel.exits.verdict import AnswerRule
@@ -36,6 +36,7 @@ class _End(enum.IntEnum):
     CLOSED = 3
     OVERDUE = 4
     FAILED = 5
+    BUSY = 6
 
 
 class LaneCounts(NamedTuple):
@@ -84,6 +85,9 @@ class LaneChain:
         Cores of either lane.
     limit_s
         Time limit of the branches, seconds.
+    sequence
+        Answers requests on the calling thread while other work has the core of the branches and
+        their thread has not ended the last request; None to wait for it.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class LaneChain:
         branches: StageCaller,
         cores: tuple[Sequence[int], Sequence[int]],
         limit_s: float,
+        sequence: ExitChain | None = None,
     ) -> None:
         self.places = lanes.inputs
         """Numbers of the inputs that it takes, in order."""
@@ -105,6 +110,8 @@ class LaneChain:
         self._threads, self._cores, self._limit_s = branches.threads, cores[1], limit_s
         self._serving: ServingThread | None = None
         self._is_declined = False
+        self._sequence = sequence
+        self._is_beside = True
         first, second = lanes.lanes
         sources = _sources(second)
         functions = function("layoutsel.exit_lanes")(
@@ -116,6 +123,7 @@ class LaneChain:
             [_buffer(known[f"input.{number}"]) for number in lanes.inputs],
             tvm_ffi.Shape(tuple(cores[0])),
             limit_s,
+            sequence is not None,
             ctypes.addressof(self._outcome),
         )
         self._answer, self._serve, self._close, self._await_idle, self._error, self._counts = (
@@ -141,22 +149,28 @@ class LaneChain:
         with self._turn:
             if self._serving is None:
                 self._serving = self._start()
+                if self._sequence is not None:  # its first request makes its primitives
+                    self._sequence.answer(rule, inputs)
             levels, is_ordered = ctypes.addressof(rule.levels), rule.answer == "ordered"
             try:
                 end = self._answer(levels, is_ordered, *inputs)
             except BufferError:  # numpy exports no read-only arrays
                 return None
+            self._is_beside = end != _End.BUSY
+            if end == _End.BUSY:
+                assert self._sequence is not None
+                return self._sequence.answer(rule, inputs)
             if end == _End.ANSWERED:
                 found = self._outcome
                 return found.answer(self._values[found.exit].copy())
             self._note(end)
             return None
 
-    def counts(self) -> LaneCounts:
-        """Count the work of the last request, after its end."""
+    def counts(self) -> LaneCounts | None:
+        """Count the work of the last request, after its end; None if it was one in sequence."""
         with self._turn:
             self._await_idle(self._limit_s)
-            return LaneCounts(*map(int, self._counts()))
+            return LaneCounts(*map(int, self._counts())) if self._is_beside else None
 
     def close(self) -> None:
         """End the active request without an answer, and the thread of the branches."""

@@ -101,10 +101,33 @@ class LatencyModel:
 
     def value_us(self, arrangement: Arrangement, objective: str) -> float:
         """Value of an objective, microseconds."""
-        _, times_us = self.rule(self.known_us(arrangement), self.sure)
-        return self.fold_us(objective, times_us, arrangement)
+        return self.fold_us(objective, self.times_us(arrangement), self.ways(arrangement))
 
-    def fold_us(self, objective: str, times_us: np.ndarray, arrangement: Arrangement) -> float:
+    def times_us(self, arrangement: Arrangement) -> list[np.ndarray]:
+        """Mean times by pattern of each of :meth:`ways`, waits included, microseconds."""
+        known_us = (self.known_us(way) for way, _ in self.ways(arrangement))
+        return [self.rule(one, self.sure)[1] for one in known_us]
+
+    def ways(self, arrangement: Arrangement) -> list[tuple[Arrangement, float]]:
+        """List what requests to an arrangement run on, with the share of each.
+
+        Parameters
+        ----------
+        arrangement
+            Arrangement, or its first stages.
+        """
+        others = arrangement.workers - {arrangement.trunk}
+        late = max((self.simulator.costs.late.get(one, 0.0) for one in others), default=0.0)
+        if not late:
+            return [(arrangement, 1.0)]
+        return [(arrangement, 1 - late), (arrangement.in_sequence, late)]
+
+    def fold_us(
+        self,
+        objective: str,
+        times_us: Sequence[np.ndarray],
+        ways: Sequence[tuple[Arrangement, float]],
+    ) -> float:
         """Value of an objective, of the mean times of all patterns, microseconds.
 
         Waits for cores are rare and long. Quantiles count requests with one wait more and with one
@@ -115,21 +138,34 @@ class LatencyModel:
         objective
             Entry of :data:`OBJECTIVES`.
         times_us
-            Mean times by pattern, waits included, microseconds; larger ones never lower the value.
-        arrangement
-            Arrangement, or its first stages. The waits of the trunk's worker count for all stages.
+            Times as of :meth:`times_us`; larger ones never lower the value.
+        ways
+            Arrangements as of :meth:`ways`, or their first stages, and the share of each. The waits
+            of the trunk's worker count for all stages.
         """
-        costs, samples = self.simulator.costs, self.samples
-        share = costs.waiting.get(arrangement.trunk, 0.0)
-        if share and objective in QUANTILES:
-            call_us = costs.call_us if arrangement.is_beside else 0.0
-            waiting_us = share * (times_us - call_us)
-            waits = waiting_us / costs.wait_us
-            more = waits % 1
-            least_us = times_us - waiting_us + np.floor(waits) * costs.wait_us
-            times_us = np.concatenate([least_us, least_us + costs.wait_us])
-            samples = np.concatenate([samples * (1 - more), samples * more])
-        return OBJECTIVES[objective](times_us, samples)
+        parts = [
+            self._with_waits(way, one_us, share * self.samples, is_mean=objective not in QUANTILES)
+            for one_us, (way, share) in zip(times_us, ways, strict=True)
+        ]
+        return OBJECTIVES[objective](*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _with_waits(
+        self, way: Arrangement, times_us: np.ndarray, samples: np.ndarray, *, is_mean: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Times, and their samples, of requests that wait for a core once more or once less."""
+        costs = self.simulator.costs
+        share = costs.waiting.get(way.trunk, 0.0)
+        if is_mean or not share:
+            return times_us, samples
+        call_us = costs.call_us if way.is_beside else 0.0
+        waiting_us = share * (times_us - call_us)
+        waits = waiting_us / costs.wait_us
+        more = waits % 1
+        least_us = times_us - waiting_us + np.floor(waits) * costs.wait_us
+        return (
+            np.concatenate([least_us, least_us + costs.wait_us]),
+            np.concatenate([samples * (1 - more), samples * more]),
+        )
 
     def known_us(self, arrangement: Arrangement) -> np.ndarray:
         """Time of each exit's result, (E,), microseconds; NaN if it never answers."""
@@ -151,12 +187,13 @@ class LatencyModel:
     def latencies(self, arrangement: Arrangement) -> Latencies:
         """Predict all figures of an arrangement."""
         exits, times_us = self.rule(self.known_us(arrangement), self.sure)
+        ways, every_us = self.ways(arrangement), self.times_us(arrangement)
         pairs = [(int(e), float(us)) for e, us in zip(exits, times_us, strict=True)]
         runs = {pair: self.simulator.request(arrangement, *pair) for pair in pairs}
         busy_us = np.array([runs[pair].busy_us for pair in pairs])
         waste_us = np.array([runs[pair].waste_us for pair in pairs])
         return Latencies(
-            **{f"{name}_us": self.fold_us(name, times_us, arrangement) for name in OBJECTIVES},
+            **{f"{name}_us": self.fold_us(name, every_us, ways) for name in OBJECTIVES},
             busy_us=mean(busy_us, self.samples),
             waste_us=mean(waste_us, self.samples),
         )

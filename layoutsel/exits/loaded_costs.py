@@ -54,18 +54,25 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
             factor = left.total_us / max(alone[one].total_us, 1e-9)
             beside[pair] = factor * costs.slowdown.get(pair, 1.0)
     request = _priced([costs.request_us], load, 1, range(1))
+    waiting = {
+        name: share
+        for name, one in alone.items()
+        if (share := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
+    }
+    # While one has no core, branches do not run, and requests do not wait for them.
+    spare = {kind.name for kind in seconds if kind.cores == 1}
     return replace(
         costs,
         request_us=request[0],
         trunk_us={name: alone[name].trunk_us for name in costs.trunk_us},
-        branch_us={name: alone[name].branch_us for name in costs.branch_us},
-        slowdown=dict(costs.slowdown) | beside,
-        waiting={
-            name: waiting
-            for name, one in alone.items()
-            if (waiting := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
+        branch_us={
+            name: times if name in spare else alone[name].branch_us
+            for name, times in costs.branch_us.items()
         },
+        slowdown=dict(costs.slowdown) | beside,
+        waiting=waiting,
         wait_us=SLICE_US,
+        late={name: share for name, share in waiting.items() if name in spare},
     )
 
 

@@ -210,15 +210,21 @@ class RunnerPool:
             return RunOnWorkers(lanes, workers, self._limit_s)
         trunk = TrunkHere(lanes, self._compiled.caller(is_watched=True), cores[0])
         can = can_pair(lanes) and not self._compiled.uses_devices
-        chain = self._pair(lanes, kinds[1], cores) if can else None
+        chain = self._pair(lanes, kinds[1], cores, arrangement.in_sequence) if can else None
         return RunOnWorkers(lanes, workers, self._limit_s, trunk, chain)
 
     def _pair(
-        self, lanes: Lanes, branches: WorkerKind, cores: Sequence[Sequence[int]]
+        self,
+        lanes: Lanes,
+        branches: WorkerKind,
+        cores: Sequence[Sequence[int]],
+        in_sequence: Arrangement,
     ) -> LaneChain:
+        sequence = self.chain(in_sequence)
+        assert not isinstance(sequence, LaneChain)
         trunk = self._compiled.caller(is_watched=True)
         caller = self._compiled.caller(threads=branches.threads, is_watched=True)
-        return LaneChain(lanes, trunk, caller, (cores[0], cores[1]), self._limit_s)
+        return LaneChain(lanes, trunk, caller, (cores[0], cores[1]), self._limit_s, sequence)
 
     def _worker(self, lane: int, kind: WorkerKind, cores: tuple[int, ...]) -> TensorWorker:
         # Workers without cores of their own differ by their lane, so that they can wait for others.

@@ -49,6 +49,8 @@ class PythonLanes:
         Number of kernels of each stage.
     read_input
         True if the branches read the input, too.
+    sequence
+        Answers requests while the branches' thread is late; None to wait for it.
     """
 
     threads = 1
@@ -63,6 +65,7 @@ class PythonLanes:
         limit_s: float = 30.0,
         cores: tuple[Sequence[int], Sequence[int]] = ((), ()),
         read_input: bool = False,
+        sequence: Any = None,
     ) -> None:
         self._before, self._scores, self._kernels = before, scores, kernels
         self.early = len(branches)
@@ -71,7 +74,7 @@ class PythonLanes:
         self.entries = [self._entry(name) for name in self._names()]
         arrangement = Arrangement(trunk="a", branches=tuple(branches))
         lanes = lanes_of(self.entries, self.early + 1, arrangement)
-        self.chain = LaneChain(lanes, self, self, cores, limit_s)  # type: ignore[arg-type]
+        self.chain = LaneChain(lanes, self, self, cores, limit_s, sequence)  # type: ignore[arg-type]
 
     def answer(self, number: int, thresholds: Sequence[float | None], answer: str = "first") -> Any:
         """Answer a request."""

@@ -46,6 +46,65 @@ def test_a_branch_that_hangs_does_not_hang_its_caller(start_lanes, answer):
     release.set()
 
 
+class Sequence:
+    """Another way to answer requests, which counts them."""
+
+    def __init__(self):
+        self.count = 0
+
+    def answer(self, _rule, _inputs):
+        self.count += 1
+        return self
+
+
+class Held:
+    """A branch that is held from its start on, while asked for."""
+
+    def __init__(self):
+        self.begun, self.release, self.is_asked = threading.Event(), threading.Event(), False
+
+    def __call__(self, stage, _number):
+        if self.is_asked and stage == "branch0":
+            self.begun.set()
+            self.release.wait(LIMIT_S)
+        if self.is_asked and stage == "trunk2":
+            assert self.begun.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize("answer", ["first", "ordered"])
+def test_requests_go_another_way_while_the_branches_are_late(start_lanes, answer):
+    held, other = Held(), Sequence()
+    lanes = start_lanes(held, sequence=other)
+    check(lanes.answer(0, (UNSURE, UNSURE)), 0, [2])
+    assert other.count == 1  # it was prepared
+    lanes.chain.counts()
+    held.is_asked = True
+    check(lanes.answer(1, (UNSURE, UNSURE)), 1, [2])
+    for number in range(2, 100):
+        assert lanes.answer(number, (SURE, UNSURE), answer) is other
+        assert other.count == number
+    held.is_asked = False
+    held.release.set()
+    assert lanes.chain.counts() is None
+    check(lanes.answer(100, (UNSURE, UNSURE), answer), 100, [2])
+    assert lanes.chain.counts() is not None
+    assert other.count == 99
+
+
+def test_branches_that_stay_late_are_a_failure(start_lanes):
+    held, other = Held(), Sequence()
+    lanes = start_lanes(held, sequence=other, limit_s=0.3)
+    lanes.answer(0, (UNSURE, UNSURE))
+    lanes.chain.counts()
+    held.is_asked = True
+    check(lanes.answer(1, (UNSURE, UNSURE)), 1, [2])
+    end_s = time.monotonic() + 5
+    while lanes.answer(2, (UNSURE, UNSURE)) is other:
+        assert time.monotonic() < end_s
+    assert isinstance(lanes.chain.failure, RunTimeout)
+    held.release.set()
+
+
 def test_an_error_of_a_branch_is_a_failure(start_lanes):
     is_broken = False
 

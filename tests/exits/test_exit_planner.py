@@ -66,21 +66,41 @@ def replayed(problem, arrangement):
     """Value of the objective, by the second simulator and sorted samples."""
     silent = {n for n, one in enumerate(problem.policy.thresholds[:-1]) if one is None}
     options = {"ordered": problem.answer == "ordered", "silent": silent}
-    times = []
-    for one in problem.patterns:
-        run = Replay(problem.costs, arrangement, set(one.exits), **options).run()
-        times += [float(run.answer[1])] * one.samples
-    if problem.objective == "mean":
-        return np.mean(times)
+    ways, times, outcomes = ways_of(problem.costs, arrangement), [], []
     if problem.objective == "worst":
-        return float(Replay(problem.costs, arrangement, set(), **options).run().answer[1])
+        return max(
+            float(Replay(problem.costs, way, set(), **options).run().answer[1]) for way, _ in ways
+        )
+    for way, part in ways:
+        for one in problem.patterns:
+            us = float(Replay(problem.costs, way, set(one.exits), **options).run().answer[1])
+            times.append((us, part * one.samples))
+            outcomes += [
+                (later_us, part * one.samples * chance)
+                for later_us, chance in waited(problem.costs, way, us)
+            ]
+    if problem.objective == "mean":
+        values, weights = zip(*times, strict=True)
+        return np.average(values, weights=weights)
     share = float(problem.objective[1:]) / 100
-    outcomes = [one for us in times for one in waited(problem.costs, arrangement, us)]
     reached, total = 0.0, sum(chance for _, chance in outcomes)
     for us, chance in sorted(outcomes):
         reached += chance
         if reached >= share * total * (1 - 1e-12):
             return us
+
+
+def ways_of(costs, arrangement):
+    """Where requests run, and the share of each: in sequence while the branches' worker is late."""
+    others = {one for one in arrangement.branches if one not in (None, arrangement.trunk)}
+    late = max((costs.late.get(one, 0.0) for one in others), default=0)
+    if not late:
+        return [(arrangement, 1.0)]
+    branches = tuple(one and arrangement.trunk for one in arrangement.branches)
+    return [
+        (arrangement, 1 - late),
+        (Arrangement(trunk=arrangement.trunk, branches=branches), late),
+    ]
 
 
 def waited(costs, arrangement, us):

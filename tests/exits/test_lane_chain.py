@@ -120,9 +120,12 @@ def test_an_answer_stops_the_other_lane(native):
         for _ in range(300):
             found = model(x)
             counts = chain.counts()
+            if counts is None:  # the branches' thread had lost its core
+                continue
             assert counts.trunk <= counts.trunk_of
             stopped += counts.trunk < counts.trunk_of
             assert found.cancelled or counts.trunk == counts.trunk_of
+        assert stopped
     assert len(native) >= 300
 
 

@@ -290,6 +290,9 @@ def test_costs_grow_with_the_load():
         "cpu-1b": pytest.approx(0.5, abs=0.1),
         "cpu-2": pytest.approx(0.6, abs=0.1),
     }
+    # Branches on that core run, or not at all: the trunk's worker runs them in sequence then.
+    assert one.late == {"cpu-1b": one.waiting["cpu-1b"]}
+    assert one.branch_us["cpu-1b"] == costs.branch_us["cpu-1b"]
     both = at(CoreLoad(busy=(1.0, 1.0)))
     assert both.request_us == pytest.approx(2 * costs.request_us, rel=0.3)
     off = Arrangement(trunk="cpu-1", branches=(None, None))
