@@ -91,18 +91,29 @@ class ArrangementBounds:
         objective
             Entry of :data:`layoutsel.exits.latencies.OBJECTIVES`.
         """
-        if self._has_late:
-            options = [(*workers, trunk) for workers in options]  # of requests in sequence
         begun = Arrangement(trunk=trunk, branches=tuple(decided))
-        ways, times_us = self._model.ways(begun), []
-        for way, _ in ways:
-            least_us = self._least_us(trunk, way.branches, options)
-            known_us = np.where(self._model.may_answer, least_us, math.nan)
-            times_us.append(self._lower(known_us, self._model.sure, len(decided)))
+        if not self._has_late:
+            return self._fold_us([(begun, 1.0)], options, objective)
+        options = [(*workers, trunk) for workers in options]  # of requests in sequence
         if len(decided) == len(options):
-            return self._model.fold_us(objective, times_us, ways)
-        pairs = zip(times_us, ways, strict=True)
-        return min(self._model.fold_us(objective, [us], [(way, 1.0)]) for us, (way, _) in pairs)
+            return self._fold_us(self._model.ways(begun), options, objective)
+        # Later branches decide how many requests run in sequence.
+        ways = dict.fromkeys((begun, begun.in_sequence))
+        return min(self._fold_us([(way, 1.0)], options, objective) for way in ways)
+
+    def _fold_us(
+        self,
+        ways: Sequence[tuple[Arrangement, float]],
+        options: Sequence[Sequence[str | None]],
+        objective: str,
+    ) -> float:
+        """Lower bound for requests of which a share goes each of several ways, microseconds."""
+        times_us = []
+        for way, _ in ways:
+            least_us = self._least_us(way.trunk, way.branches, options)
+            known_us = np.where(self._model.may_answer, least_us, math.nan)
+            times_us.append(self._lower(known_us, self._model.sure, len(way.branches)))
+        return self._model.fold_us(objective, times_us, ways)
 
     def _least_us(
         self,
