@@ -125,7 +125,6 @@ class Lanes {
 };
 
 RequestEnd Lanes::Answer(ffi::PackedArgs args) {
-  if (request_.is_closed()) return RequestEnd::kClosed;
   if (is_declined_) return RequestEnd::kDeclined;
   RequestEnd last = AwaitLastRequest();
   if (last != RequestEnd::kAnswered) return last;
@@ -158,14 +157,16 @@ RequestEnd Lanes::Answer(ffi::PackedArgs args) {
 
 // Waits for the thread of the branches, but once only for one that lost its core.
 RequestEnd Lanes::AwaitLastRequest() {
-  if (!has_other_way_ || !is_ready_) {
-    return AwaitIdle(limit_s_) ? RequestEnd::kAnswered : RequestEnd::kOverdue;
+  double wait_s = limit_s_;
+  if (has_other_way_ && is_ready_) {
+    double subgraph_us = branches_us_ / static_cast<double>(std::max<int64_t>(branch_calls_, 1));
+    wait_s = is_late_ ? 0 : kSwitchS + 2e-6 * subgraph_us;
   }
-  double subgraph_us = branches_us_ / static_cast<double>(std::max<int64_t>(branch_calls_, 1));
-  double wait_s = is_late_ ? 0 : kSwitchS + 2e-6 * subgraph_us;
-  is_late_ = !request_.is_idle() && (wait_s == 0 || !AwaitIdle(wait_s));
+  auto is_due = [this] { return request_.is_idle() || request_.is_closed(); };
+  is_late_ = !is_due() && (wait_s == 0 || !request_.to_trunk().Wait(is_due, kSpin, After(wait_s)));
+  if (request_.is_closed()) return RequestEnd::kClosed;
   if (!is_late_) return RequestEnd::kAnswered;
-  return Clock::now() < overdue_ ? RequestEnd::kBusy : RequestEnd::kOverdue;
+  return has_other_way_ && Clock::now() < overdue_ ? RequestEnd::kBusy : RequestEnd::kOverdue;
 }
 
 // Records both lanes, one after the other: the first run of a stage makes its primitives.

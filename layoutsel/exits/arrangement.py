@@ -75,6 +75,11 @@ class ExitCosts:
 
     They run in sequence on the trunk's worker. The times of its branches contain no waits.
     """
+    mean_over_median: float = field(default=1.0, metadata=documents.OPTIONAL)
+    """Mean time of a request over its median, >= 1: the system interrupts some requests.
+
+    All times are medians, or means without such interruptions.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

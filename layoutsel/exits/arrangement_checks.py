@@ -26,15 +26,21 @@ def cost_faults(costs: ExitCosts) -> Iterator[Fault]:
     for name in ("start_us", "request_us", "call_us", "wait_us"):
         if not _is_time(us := getattr(costs, name)):
             yield f"$.{name}", str(us), "a time of at least 0"
-    for field in ("waiting", "late"):
-        for worker, share in getattr(costs, field).items():
-            if worker not in names:
-                yield f"$.{field}.{worker}", "an unknown worker", f"one of {', '.join(names)}"
-            if not 0 <= share < 1:
-                yield f"$.{field}.{worker}", str(share), "a share from 0 to below 1"
+    yield from _shares(costs.waiting, names, "$.waiting")
+    yield from _shares(costs.late, names, "$.late")
     if any(costs.waiting.values()) and not costs.wait_us:
         yield "$.wait_us", str(costs.wait_us), "a time above 0, as workers wait"
+    if not 1 <= costs.mean_over_median < math.inf:
+        yield "$.mean_over_median", str(costs.mean_over_median), "a number from 1"
     yield from _pairs(costs, names, count)
+
+
+def _shares(shares: Mapping[str, float], names: list[str], path: str) -> Iterator[Fault]:
+    for worker, share in shares.items():
+        if worker not in names:
+            yield f"{path}.{worker}", "an unknown worker", f"one of {', '.join(names)}"
+        if not 0 <= share < 1:
+            yield f"{path}.{worker}", str(share), "a share from 0 to below 1"
 
 
 def _queues(costs: ExitCosts) -> Iterator[Fault]:

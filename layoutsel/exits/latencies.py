@@ -63,8 +63,9 @@ Objective = Callable[[np.ndarray, np.ndarray], float]
 """Value, microseconds, of times by pattern and samples by pattern; see :func:`pattern_table`."""
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Shares of the samples by objective."""
+MEAN = "mean"
 OBJECTIVES: Mapping[str, Objective] = {
-    "mean": mean,
+    MEAN: mean,
     **{name: partial(quantile, share=share) for name, share in QUANTILES.items()},
     "worst": lambda times_us, _: float(times_us.max()),
 }
@@ -147,7 +148,8 @@ class LatencyModel:
             self._with_waits(way, one_us, share * self.samples, is_mean=objective not in QUANTILES)
             for one_us, (way, share) in zip(times_us, ways, strict=True)
         ]
-        return OBJECTIVES[objective](*map(np.concatenate, zip(*parts, strict=True)))
+        value_us = OBJECTIVES[objective](*map(np.concatenate, zip(*parts, strict=True)))
+        return value_us * self.simulator.costs.mean_over_median if objective == MEAN else value_us
 
     def _with_waits(
         self, way: Arrangement, times_us: np.ndarray, samples: np.ndarray, *, is_mean: bool

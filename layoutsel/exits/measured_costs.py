@@ -37,6 +37,8 @@ The first one does not count, as others have used the caches.
 """
 _TURN_S = 0.05
 """Intended duration of a turn, seconds."""
+_MOST_OVER_MEDIAN = 1.5
+"""Largest mean over the median: a single pause of the system may take longer than all runs."""
 Name = TypeVar("Name", bound=Hashable)
 """Name of a run."""
 
@@ -50,6 +52,8 @@ class OnOne(NamedTuple):
     """Requests with their times."""
     request_us: float
     """Time of a request without its stages."""
+    mean_over_median: float
+    """Mean time of a request over its median."""
 
 
 class Late(NamedTuple):
@@ -85,6 +89,7 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
     }
     # The request itself runs on one thread in any case; few threads are the least disturbed.
     request_us = timed[min(timed)].request_us if timed else costs.request_us
+    ratios = [one.mean_over_median for one in timed.values()]
     alone = {
         threads: stage_times(
             costs, one.worker, {asked: max(0.0, us - request_us) for asked, us in one.times_us}
@@ -101,6 +106,7 @@ def measured(costs: ExitCosts, compiled: Mapping[int, CompiledModel]) -> ExitCos
         trunk_us=dict(costs.trunk_us) | {k.name: alone[k.threads][0] for k in present},
         branch_us=dict(costs.branch_us) | {k.name: alone[k.threads][1] for k in present},
         request_us=request_us,
+        mean_over_median=statistics.fmean(ratios) if ratios else costs.mean_over_median,
         start_us=0.0,  # part of the stages' times
         call_us=0.0,
         handover_us={},
@@ -140,9 +146,12 @@ def on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> OnOne
             one: partial(_ask, model, inputs, one) for one in asked
         }
         runs[None] = _stages_alone(compiled, kind.threads, inputs, stages_run(short, costs))
-        times_us = _medians_us(runs)
+        every_us = _times_us(runs)
+    times_us = {name: statistics.median(some) for name, some in every_us.items()}
     request_us = max(0.0, times_us[short] - times_us[None])
-    return OnOne(kind.name, tuple((one, times_us[one]) for one in asked), request_us)
+    mean_us = sum(statistics.fmean(every_us[one]) for one in asked)
+    ratio = min(max(mean_us / sum(times_us[one] for one in asked), 1.0), _MOST_OVER_MEDIAN)
+    return OnOne(kind.name, tuple((one, times_us[one]) for one in asked), request_us, ratio)
 
 
 def _model(
@@ -181,8 +190,8 @@ def _stages_alone(
     return partial(caller.run, caller.function(chain), *tensors)
 
 
-def _medians_us(runs: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
-    """Median times of runs in turns, microseconds."""
+def _times_us(runs: Mapping[Name, Callable[[], object]]) -> dict[Name, list[float]]:
+    """Times of runs in turns, microseconds."""
     times: dict[Name, list[float]] = {name: [] for name in runs}
     once_s = sum(min(_once_s(run), _once_s(run)) for run in runs.values())
     count = max(2, min(_RUNS, int(_TURN_S / once_s)))
@@ -193,7 +202,7 @@ def _medians_us(runs: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
         for name, run in runs.items():
             taken_s = [_once_s(run) for _ in range(count)]
             times[name] += taken_s[1:]
-    return {name: 1e6 * statistics.median(some) for name, some in times.items()}
+    return {name: [1e6 * one for one in some] for name, some in times.items()}
 
 
 def _once_s(run: Callable[[], object]) -> float:
@@ -213,9 +222,10 @@ def late_requests(
     inputs = random_inputs(compiled.inputs)
     with _model(costs, compiled, {arrangement: None}) as model:
         exits = range(len(model.exits))
-        times_us = _medians_us(
+        every_us = _times_us(
             {e: partial(_ask, model, inputs, AskedExit(arrangement, e)) for e in exits}
         )
+    times_us = {e: statistics.median(some) for e, some in every_us.items()}
     known_us = ExitSimulator(costs).known_us(arrangement)
     *branches_us, final_us = (times_us[e] - float(known_us[e]) for e in exits)
     call_us = max(0.0, final_us)

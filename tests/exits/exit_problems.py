@@ -38,6 +38,7 @@ def exit_costs(draw, exits=(2, 4), kinds=(1, 3)):
         call_us=draw(st.sampled_from([0.0, 3.0, 30.0])),
         waiting={name: share for name in names if (share := draw(st.sampled_from([0.0, 0.5])))},
         wait_us=draw(st.sampled_from([16.0, 400.0])),
+        mean_over_median=draw(st.sampled_from([1.0, 1.25])),
         late={name: share for name in names if (share := draw(st.sampled_from([0.0, 0.25])))},
         handover_us={
             f"{a}>{b}": tuple(draw(MICROSECONDS) for _ in range(last))

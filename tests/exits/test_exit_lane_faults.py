@@ -165,6 +165,23 @@ def test_closing_in_the_middle_of_a_request(start_lanes, stage):
     assert lanes.answer(2, (UNSURE, UNSURE)) is None
 
 
+def test_closing_while_a_request_waits_for_the_branches_of_the_last_one(start_lanes):
+    held = Held()
+    lanes = start_lanes(held)
+    lanes.answer(0, (UNSURE, UNSURE))
+    lanes.chain.counts()
+    held.is_asked = True
+    check(lanes.answer(1, (UNSURE, UNSURE)), 1, [2])
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(lanes.answer, 2, (UNSURE, UNSURE))
+        time.sleep(0.1)
+        assert not call.done()
+        closing = pool.submit(lanes.chain.close)
+        assert call.result(LIMIT_S / 2) is None
+        held.release.set()
+        closing.result(LIMIT_S)
+
+
 def close_after(lanes, delay_s):
     time.sleep(delay_s)
     lanes.chain.close()
@@ -196,6 +213,7 @@ def test_a_fork_waits_for_the_branches_and_the_child_goes_another_way(start_lane
 
     lanes = start_lanes(slow, kernels=1)
     lanes.answer(0, (UNSURE, UNSURE))
+    lanes.chain.counts()  # its branches have ended
     is_slow = True
     check(lanes.answer(1, (UNSURE, UNSURE)), 1, [2])
     child = os.fork()

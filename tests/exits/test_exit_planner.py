@@ -81,7 +81,7 @@ def replayed(problem, arrangement):
             ]
     if problem.objective == "mean":
         values, weights = zip(*times, strict=True)
-        return np.average(values, weights=weights)
+        return np.average(values, weights=weights) * problem.costs.mean_over_median
     share = float(problem.objective[1:]) / 100
     reached, total = 0.0, sum(chance for _, chance in outcomes)
     for us, chance in sorted(outcomes):
