@@ -1,4 +1,4 @@
-"""Matrix products on tiles whose operands stay in cache: what they attain of the machine's own rate of tile products.
+"""Matrix products whose operands stay in cache: what they attain of the machine's rate of multiply-adds or tile products.
 
 ``python bench/products.py 512x512x512 256x1024x512 --json bench/results/products.json``
 """
@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tvm
-from ceilings import tile_products
+from ceilings import Measure, multiply_adds, tile_products
 from script import run
 from tvm import relax
 
@@ -39,38 +39,47 @@ def product(rows: int, depth: int, columns: int) -> tvm.IRModule:
     return builder.get()
 
 
+PEAKS: Mapping[str, Callable[[int], Measure]] = {
+    "f32": multiply_adds,
+    "bf16": tile_products,
+    "split-bf16": tile_products,
+}
+"""Rate that a precision is compared with."""
+UNITS = {"f32": ("cpu", "onednn"), "bf16": ("amx", "onednn"), "split-bf16": ("amx", "onednn")}
+"""Units by precision."""
+
+
 def rows(shape: str, threads: int) -> Iterator[dict[str, Any]]:
-    """Every precision and blocking of the product ``MxKxN``, the machine's peak measured between."""
+    """Every precision and blocking of the product ``MxKxN``, the machine's peaks measured between."""
     set_threads(threads)
     session = Session.open(product(*map(int, shape.split("x"))), threads=threads, precision="auto")
     (subgraph,) = (one for one in session.graph.subgraphs if one.anchor == "matmul")
     function = session.functions[subgraph.id]
     decisions = [
-        Decision(unit=unit, precision=precision, algorithm=algorithm)
-        for unit, algorithms in (
-            ("amx", tuple(one.name for one in algorithms_of("amx"))),
-            ("onednn", ("direct",)),
-        )
-        for precision in ("bf16", "split-bf16")
-        for algorithm in algorithms
+        Decision(unit=unit, precision=precision, algorithm=one.name)
+        for precision, units in UNITS.items()
+        for unit in units
+        for one in algorithms_of(unit)
+        if one.name != "tuned"
     ]
     candidates = {
         decision: build_candidate(function, decision, host_target(), copies=1)
         for decision in decisions
         if BACKENDS[decision.unit].supports(function, decision) is None
     }
-    peak = tile_products(threads)
+    kinds = {PEAKS[decision.precision] for decision in candidates}
+    peaks = {kind: kind(threads) for kind in kinds}
     shares: dict[Decision, list[float]] = {decision: [] for decision in candidates}
     for _ in range(TURNS):
         for decision, candidate in candidates.items():
             products = 3 if decision.precision == "split-bf16" else 1
             gflops = products * subgraph.flops / time_candidate(candidate, threads)[0] / 1e3
-            shares[decision].append(gflops / peak())
+            shares[decision].append(gflops / peaks[PEAKS[decision.precision]]())
     for decision, found in shares.items():
         yield {
             "product": shape,
             "decision": str(decision),
-            "share_of_tile_peak": round(statistics.median(found), 3),
+            "share_of_peak": round(statistics.median(found), 3),
             "least": round(min(found), 3),
             "most": round(max(found), 3),
         }

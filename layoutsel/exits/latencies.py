@@ -64,6 +64,7 @@ Objective = Callable[[np.ndarray, np.ndarray], float]
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Shares of the samples by objective."""
 MEAN = "mean"
+"""Objective that pauses of the system belong to."""
 OBJECTIVES: Mapping[str, Objective] = {
     MEAN: mean,
     **{name: partial(quantile, share=share) for name, share in QUANTILES.items()},
