@@ -141,7 +141,7 @@ def predicted(
 ) -> dict[str, float]:
     """Latencies for samples with some patterns of sure exits."""
     of = CoreLoad.of(LOADS[load], len(available_cores()))
-    costs = loaded_costs(plan.costs)(of)
+    costs = loaded_costs(plan.costs, plan.answer)(of)
     found = LatencyModel(costs, plan.policy, patterns, answer=plan.answer).latencies(
         model.arrangement
     )

@@ -30,6 +30,9 @@ constexpr std::chrono::microseconds kSpin{200};
 // some 60 us of it on virtual machines, and the core has no other work.
 constexpr std::chrono::microseconds kSpinInRequest{5000};
 
+// A thread of the branches that keeps its core ends a request within two sub-graphs and this time.
+constexpr double kSwitchS = 1e-4;
+
 // Time before a hand-over at which the branches' thread is woken: waking it takes less.
 constexpr double kLeadUs = 100;
 
@@ -38,9 +41,6 @@ std::vector<int64_t> NumbersOf(const ffi::Shape& shape) { return {shape.begin(),
 double MicrosecondsSince(Clock::time_point start) {
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
 }
-
-// A thread of the branches that keeps its core ends a request within two sub-graphs and this time.
-constexpr double kSwitchS = 1e-4;
 
 int64_t NanosecondsBetween(Clock::time_point start, Clock::time_point end) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count();
@@ -155,7 +155,8 @@ RequestEnd Lanes::Answer(ffi::PackedArgs args) {
   return end;
 }
 
-// Waits for the thread of the branches, but once only for one that lost its core.
+// Waits until the thread of the branches has ended the last request. If requests have another way,
+// the first one waits as long as a thread takes that keeps its core, and later ones do not wait.
 RequestEnd Lanes::AwaitLastRequest() {
   double wait_s = limit_s_;
   if (has_other_way_ && is_ready_) {

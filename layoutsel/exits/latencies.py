@@ -64,7 +64,7 @@ Objective = Callable[[np.ndarray, np.ndarray], float]
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Shares of the samples by objective."""
 MEAN = "mean"
-"""Objective that pauses of the system belong to."""
+"""Objective that counts interruptions by the system: quantiles and the worst case do not."""
 OBJECTIVES: Mapping[str, Objective] = {
     MEAN: mean,
     **{name: partial(quantile, share=share) for name, share in QUANTILES.items()},
@@ -113,10 +113,7 @@ class LatencyModel:
     def ways(self, arrangement: Arrangement) -> list[tuple[Arrangement, float]]:
         """List what requests to an arrangement run on, with the share of each.
 
-        Parameters
-        ----------
-        arrangement
-            Arrangement, or its first stages.
+        Those that find a worker of branches late run in sequence.
         """
         others = arrangement.workers - {arrangement.trunk}
         late = max((self.simulator.costs.late.get(one, 0.0) for one in others), default=0.0)

@@ -78,7 +78,7 @@ def table_for(plan: ExitPlan, costs_at: CostsAt | None = None, **options: Any) -
         objective=plan.objective,
     )
     grid = LoadGrid.of_host(costs.cores)
-    return make_table(problem, costs_at or loaded_costs(costs), grid, **options)
+    return make_table(problem, costs_at or loaded_costs(costs, problem.answer), grid, **options)
 
 
 def build_for_loads(

@@ -18,18 +18,21 @@ Stages: TypeAlias = tuple[tuple[float, ...], ...]
 """Times of the sub-graphs of stages, microseconds."""
 
 
-def loaded_costs(costs: ExitCosts) -> CostsAt:
+def loaded_costs(costs: ExitCosts, answer: str = "first") -> CostsAt:
     """Predict costs under loads, which are the argument of the result.
 
     Parameters
     ----------
     costs
         Times on an idle host.
+    answer
+        Entry of :data:`layoutsel.exits.answers.ANSWERS`. In order, a request waits for its own
+        branches, whether or not they have their core.
     """
-    return partial(_under, costs)
+    return partial(_under, costs, answer)
 
 
-def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
+def _under(costs: ExitCosts, answer: str, load: CoreLoad) -> ExitCosts:
     """Slow each worker down by the other work on its cores.
 
     Workers have the least busy cores, but the second of two equal ones has the busiest. Where two
@@ -59,8 +62,8 @@ def _under(costs: ExitCosts, load: CoreLoad) -> ExitCosts:
         for name, one in alone.items()
         if (share := max(0.0, 1 - _total_us(costs, name) / max(one.total_us, 1e-9)))
     }
-    # While one has no core, branches do not run, and requests do not wait for them.
-    spare = {kind.name for kind in seconds if kind.cores == 1}
+    # While one has no core, branches do not run, and the first sure exit does not wait for them.
+    spare = {kind.name for kind in seconds if kind.cores == 1 and answer == "first"}
     return replace(
         costs,
         request_us=request[0],

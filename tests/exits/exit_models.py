@@ -128,6 +128,18 @@ def check(answer, exits, want):
     assert answer.us > 0
 
 
+def drawn_exits(model, inputs, wanted, generator, count) -> set[str]:
+    """Check the answers to randomly drawn inputs, and return the exits that gave them."""
+    taken = set()
+    for _ in range(count):
+        index = generator.randrange(len(inputs))
+        found = model(inputs[index])
+        check(found, model.exits, wanted[index])
+        taken.add(found.exit)
+    assert not model.is_off
+    return taken
+
+
 def assert_ends_well(child: int) -> None:
     """Wait for a forked process, at most the tests' limit; its status is to be 0."""
     end = time.monotonic() + LIMIT_S

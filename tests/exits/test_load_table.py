@@ -293,6 +293,12 @@ def test_costs_grow_with_the_load():
     # Branches on that core run, or not at all: the trunk's worker runs them in sequence then.
     assert one.late == {"cpu-1b": one.waiting["cpu-1b"]}
     assert one.branch_us["cpu-1b"] == costs.branch_us["cpu-1b"]
+    # In order, a request waits for them.
+    ordered = loaded_costs(costs, "ordered")(CoreLoad(busy=(1.0, 0.0)))
+    assert not ordered.late
+    assert ordered.branch_us["cpu-1b"][0][0] == pytest.approx(
+        2 * costs.branch_us["cpu-1b"][0][0], rel=0.2
+    )
     both = at(CoreLoad(busy=(1.0, 1.0)))
     assert both.request_us == pytest.approx(2 * costs.request_us, rel=0.3)
     off = Arrangement(trunk="cpu-1", branches=(None, None))

@@ -12,7 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from exit_models import assert_ends_well, check, expected, images, network, policy_of, started
+from exit_models import (
+    assert_ends_well,
+    check,
+    drawn_exits,
+    expected,
+    images,
+    network,
+    policy_of,
+    started,
+)
 from stage_gate import LIMIT_S, Gate
 
 from layoutsel.device import stage_caller
@@ -130,14 +139,8 @@ def test_no_answer_is_that_of_another_request(slow):
     inputs = images("chain", 12)
     wanted = [expected("chain", x) for x in inputs]
     medians = [float(np.median([want[e][1] for want in wanted])) for e in range(2)]
-    taken = set()
     with pinned(policy=policy_of(*medians)) as model:
-        for _ in range(2_500):
-            index = generator.randrange(len(inputs))
-            found = model(inputs[index])
-            check(found, model.exits, wanted[index])
-            taken.add(found.exit)
-        assert not model.is_off
+        taken = drawn_exits(model, inputs, wanted, generator, 2_500)
         assert taken == set(model.exits)
 
 
