@@ -246,6 +246,8 @@ def _is_written(product: OperatorNode, moves: Sequence[OperatorNode]) -> bool:
     """Return whether the product can write the result of movements directly."""
     where: Strided | None = dense(static_shape(moves[-1].var.ty))
     for node in reversed(moves):
-        source = static_shape(node.value.args[0].ty)
-        where = None if where is None else operand_of(node.value, where, source)
+        source = node.value.args[0]
+        if where is None or not is_tensor(source):
+            return False
+        where = operand_of(node.value, where, static_shape(source.ty))
     return where is not None and where.strides[-1] == 1

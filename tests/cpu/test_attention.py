@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tvm import relax
 from tvm.relax.op import (
     add,
+    concat,
     divide,
     matmul,
     multiply,
@@ -107,6 +108,17 @@ def test_a_mask_that_is_computed_is_read_where_it_is():
     assert len(sub_graphs(module)) == 1
     assert has_kernel(module)
     assert error(bert, shapes, CPU) < TOLERANCE
+
+
+def test_a_result_that_is_concatenated_stays_a_result():
+    """ConvBERT joins the results of attention and of convolutions: a tuple is no movement's source."""
+
+    def body(q, k, v, other):
+        return concat([permute_dims(attention(q, k, v), [0, 2, 1, 3]), other], axis=2)
+
+    shapes = [(2, 2, 17, 16), (2, 2, 16, 17), (2, 2, 17, 16), (2, 17, 2, 16)]
+    assert has_kernel(model(body, *shapes))
+    assert error(body, shapes, CPU) < TOLERANCE
 
 
 def test_a_full_mask_that_is_computed():
