@@ -204,7 +204,15 @@ class BlockedConvolution:
             row_bytes=4 * conv.in_channels * conv.in_height * conv.in_width * conv.batch // rows,
             weight_bytes=4 * conv.out_channels * self.steps,
         )
-        candidates = row_tilings(geometry.row, self.channel_vectors, self.steps, self.unit)
+        # Threads that have groups of their own need not share rows.
+        most = self.unit.threads if rows < self.unit.threads and conv.groups == 1 else 1
+        candidates = [
+            tiling
+            for shares in sorted({1, most})
+            for tiling in row_tilings(
+                geometry.row, self.channel_vectors, self.steps, self.unit, shares
+            )
+        ]
         return best_tiling(candidates, work, self.unit)
 
     @cached_property
@@ -258,7 +266,7 @@ class BlockedConvolution:
             "tasks": tiling.tasks,
             "tile_width": len(tiling.widths) and self.geometry.row / len(tiling.widths),
             "tile_vectors": tiling.vectors,
-            "task_rows": tiling.rows,
+            "task_rows": tiling.rows / tiling.shares,
             "row": self.geometry.row,
             "channel_block": self.channel_block,
             "lanes_filled": self.convolution.group_out / (self.channel_vectors * self.unit.lanes),

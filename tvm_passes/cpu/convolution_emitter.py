@@ -13,6 +13,7 @@ from tvm.tirx.script import builder as T
 from tvm_passes.cpu import emit
 from tvm_passes.cpu.convolution import BlockedConvolution
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat
+from tvm_passes.cpu.row_share import RowShare, tile_runs
 from tvm_passes.cpu.taps import Reach, enter_taps, reach_at
 
 _BODY = 20
@@ -85,17 +86,19 @@ class ConvolutionEmitter:
         per_group = len(tiles)
         channel_tiles = self.conv.groups * per_group
         loop = emit.parallel if self.kernel.unit.threads > 1 else emit.serial
-        with loop(row_blocks * channel_tiles) as task:
-            first = bind((task // channel_tiles) * self.tiling.rows)
+        shares = self.tiling.shares
+        with loop(row_blocks * shares * channel_tiles) as task:
+            first = bind((task // (shares * channel_tiles)) * self.tiling.rows)
             count = bind(T.min(self.tiling.rows, rows - first))
             group = bind(task % channel_tiles // per_group)
             tile = bind(task % per_group)
+            share = bind(task // channel_tiles % shares) if shares > 1 else 0
             with emit.serial(count) as offset:
                 row = bind(first + offset)
-                self._row(row, group, tile, tiles)
+                self._row(RowShare(row, share), group, tile, tiles)
 
-    def _row(self, row: TirExpr, group: TirExpr, tile: TirExpr, tiles: Sequence[int]) -> None:
-        """Emit one row of one channel tile, which may be the last, partial one."""
+    def _row(self, row: RowShare, group: TirExpr, tile: TirExpr, tiles: Sequence[int]) -> None:
+        """Emit a task's part of one row of one channel tile, which may be the partial last one."""
         lanes, partial = self.lanes, self.conv.group_out % self.lanes
         last = len(tiles) - 1
         ragged = bool(partial) or tiles[last] != tiles[0]
@@ -112,7 +115,7 @@ class ConvolutionEmitter:
             )
 
     def _channels(
-        self, row: TirExpr, group: TirExpr, tile: TirExpr, vectors: int, tail: int
+        self, row: RowShare, group: TirExpr, tile: TirExpr, vectors: int, tail: int
     ) -> None:
         """Emit one row of one channel tile; only `tail` lanes of its last vector are channels."""
         size = self.kernel.steps * self.lanes
@@ -120,20 +123,18 @@ class ConvolutionEmitter:
         start = self.kernel.weights_start
         weights = bind(start + group * group_size + tile * (self.tiling.vectors * size))
         channel = bind(group * self.conv.group_out + tile * (self.tiling.vectors * self.lanes))
-        image = bind(row // self.geometry.rows)
-        y = bind(row % self.geometry.rows)
-        first = 0
-        for width, run in groupby(self.tiling.widths):
-            count = len(list(run))
-            with emit.serial(count) as index:
-                left = bind(first + index * width)
+        image = bind(row.index // self.geometry.rows)
+        y = bind(row.index % self.geometry.rows)
+        for run in tile_runs(self.tiling, row.share):
+            with emit.serial(run.count) as index:
+                left = bind(run.lefts[0] + (run.first + index) * run.width)
                 self._tile(
                     _Place(
                         image=image,
                         y=y,
                         left=left,
-                        width=width,
-                        lefts=tuple(first + step * width for step in range(count)),
+                        width=run.width,
+                        lefts=run.lefts,
                         group=group,
                         channel=channel,
                         vectors=vectors,
@@ -141,7 +142,6 @@ class ConvolutionEmitter:
                         weights=weights,
                     )
                 )
-            first += count * width
 
     def _tile(self, place: _Place) -> None:
         """Emit one register tile: reduction, epilogue and store."""

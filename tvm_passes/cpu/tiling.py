@@ -16,6 +16,8 @@ _TASK_CYCLES = 200
 """Cycles to start one task."""
 _MEMORY_BYTES_PER_CYCLE = 6.0
 """Approximate bandwidth of the outer caches for one core."""
+_FOREIGN_BYTES_PER_CYCLE = 2.5
+"""Approximate bandwidth at which a core reads what another core has just written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +30,12 @@ class Tiling:
     """Vectors of output channels in a register tile."""
     rows: int
     """Rows of one task."""
+    shares: int
+    """Tasks that share a block of rows, each with as many register tiles of every row."""
     cycles: float
     """Estimated cycles of the slowest thread."""
     tasks: int
-    """Number of tasks: blocks of rows times tiles of channels."""
+    """Number of tasks: blocks of rows, times shares, times tiles of channels."""
 
 
 def even_split(total: int, parts: int) -> tuple[int, ...]:
@@ -68,11 +72,13 @@ class RowTiling:
     """Pixels of each tile."""
     vectors: int
     """Vectors of output channels in a tile."""
+    shares: int
+    """Equal shares of the tiles for different tasks."""
 
 
 @cache
 def row_tilings(
-    row: int, channel_vectors: int, steps: int, unit: VectorUnit
+    row: int, channel_vectors: int, steps: int, unit: VectorUnit, shares: int = 1
 ) -> tuple[RowTiling, ...]:
     """Return the cheapest tiling for each number of vectors per tile.
 
@@ -84,6 +90,8 @@ def row_tilings(
         Vectors of output channels (of one group).
     steps
         Length of the reduction.
+    shares
+        Number of equal shares of the tiles. Rows with fewer pixels have no tiling.
     """
 
     def cost(parts: int, vectors: int) -> float:
@@ -99,12 +107,15 @@ def row_tilings(
 
     tilings = []
     for vectors in range(1, min(4, channel_vectors) + 1):
-        fewest = -(-row // widest_tile(vectors, unit))
-        cycles, parts = min(
-            (cost(parts, vectors), parts) for parts in range(fewest, min(fewest + 4, row) + 1)
-        )
+        fewest = -(-row // widest_tile(vectors, unit) // shares) * shares
+        most = min(fewest + 4 * shares, row)
+        counts = range(fewest, most + 1, shares)
+        if not counts:
+            continue
+        cycles, parts = min((cost(parts, vectors), parts) for parts in counts)
         widths = even_split(row, parts)
-        tilings.append(RowTiling(cycles=cycles, widths=widths, vectors=vectors))
+        tiling = RowTiling(cycles=cycles, widths=widths, vectors=vectors, shares=shares)
+        tilings.append(tiling)
     return tuple(tilings)
 
 
@@ -146,39 +157,64 @@ class ParallelWork:
 def best_tiling(row: Sequence[RowTiling], work: ParallelWork, unit: VectorUnit) -> Tiling:
     """Choose the tiling with the shortest estimated time of the slowest thread.
 
-    Tasks run in the order (block of rows, tile of channels), in equal runs per thread. Small blocks
-    stream the weights often, large ones the input; too few tasks leave threads idle.
+    Tasks run in the order (block of rows, share of each row, tile of channels), in equal runs per
+    thread. Small blocks stream the weights often, large ones the input; too few tasks leave threads
+    idle. Threads that compute all channels of their rows read what they wrote themselves, as the
+    kernel before is taken to have divided its rows likewise.
     """
     candidates = [
-        (_thread_cycles(tiling, block, work, unit), block, tiling.vectors, tiling.widths)
-        for tiling in row
+        (_thread_cycles(tiling, block, work, unit), block, tiling.vectors, place)
+        for place, tiling in enumerate(row)
         for block in _block_candidates(work.rows, unit.threads)
     ]
-    cycles, block, vectors, widths = min(candidates)
-    tasks = -(-work.rows // block) * work.groups * -(-work.channel_vectors // vectors)
-    return Tiling(widths=widths, vectors=vectors, rows=block, cycles=cycles, tasks=tasks)
+    cycles, block, _, place = min(candidates)
+    chosen = row[place]
+    tasks = _row_blocks(chosen, block, work) * _channel_tiles(chosen, work)
+    return Tiling(
+        widths=chosen.widths,
+        vectors=chosen.vectors,
+        rows=block,
+        shares=chosen.shares,
+        cycles=cycles,
+        tasks=tasks,
+    )
+
+
+def _row_blocks(tiling: RowTiling, block: int, work: ParallelWork) -> int:
+    return -(-work.rows // block) * tiling.shares
+
+
+def _channel_tiles(tiling: RowTiling, work: ParallelWork) -> int:
+    return work.groups * -(-work.channel_vectors // tiling.vectors)
 
 
 def _thread_cycles(tiling: RowTiling, block: int, work: ParallelWork, unit: VectorUnit) -> float:
     """Estimate the cycles of the slowest thread."""
     budget = unit.l2_bytes
-    channel_tiles = work.groups * -(-work.channel_vectors // tiling.vectors)
-    tasks = -(-work.rows // block) * channel_tiles
+    channel_tiles = _channel_tiles(tiling, work)
+    tasks = _row_blocks(tiling, block, work) * channel_tiles
     chunk = -(-tasks // unit.threads)
     # The last tile of channels may be narrower; it belongs to one thread.
     narrow = -work.channel_vectors % tiling.vectors / tiling.vectors
     whole = chunk - (narrow if tasks % unit.threads == 0 and chunk == tasks else 0)
-    per_task = tiling.cycles * work.groups * block / (channel_tiles - narrow * work.groups)
+    rows = block / tiling.shares
+    per_task = tiling.cycles * work.groups * rows / (channel_tiles - narrow * work.groups)
     blocks_each = max(chunk / channel_tiles, 1.0)
     tiles_each = min(chunk, channel_tiles)
     share = work.weight_bytes * tiles_each / channel_tiles
     weights = share * (blocks_each if share > budget else 1.0)
     if work.weight_bytes / channel_tiles > budget * 0.75:
         weights *= block
-    block_bytes = work.row_bytes * block
-    source = block_bytes * blocks_each * (tiles_each if block_bytes > budget else 1)
+    group_tiles = channel_tiles // work.groups
+    groups_each = -(-tiles_each // group_tiles)
+    block_bytes = work.row_bytes * rows / work.groups
+    passes = min(tiles_each, group_tiles) if block_bytes > budget else 1
+    source = block_bytes * blocks_each * groups_each * passes
     traffic = (weights + source) / _MEMORY_BYTES_PER_CYCLE
-    return per_task * whole + 0.5 * traffic + _TASK_CYCLES * chunk
+    others_rows = max(blocks_each * rows - work.rows / unit.threads, 0.0)
+    others = work.row_bytes * others_rows * groups_each / work.groups
+    foreign = others / _FOREIGN_BYTES_PER_CYCLE
+    return per_task * whole + 0.5 * traffic + foreign + _TASK_CYCLES * chunk
 
 
 def _block_candidates(rows: int, threads: int) -> Sequence[int]:
