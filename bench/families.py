@@ -3,9 +3,9 @@
 ``python bench/families.py zoo:deit_tiny zoo:swinv2_tiny … --json bench/results/families.json``. Every engine runs in
 turns, with and without its own profiler: layoutsel's trace, ONNX Runtime's profile, OpenVINO's ``PERF_COUNT``. The
 ceiling of a sub-graph is the time of its multiply-adds at the machine's peak, of its weights at the speed of memory,
-or of its activations at the speed of caches, whichever is longest. Layout changes have a ceiling of none: producers
-and consumers can absorb them. ``--quick`` plans by the learned cost model without a race. ``--nodes N`` also prints
-the N slowest kernels of each engine.
+or of its activations at the speed of caches, whichever is longest; these rates are measured in the same turns. Layout
+changes have a ceiling of none: producers and consumers can absorb them. ``--quick`` plans by the learned cost model
+without a race. ``--nodes N`` also prints the N slowest kernels of each engine.
 """
 
 from __future__ import annotations
@@ -56,13 +56,20 @@ def profiled(model: str, arguments: argparse.Namespace, folder: Path) -> dict[st
         "onnxruntime": profiled_onnxruntime(case.model, case.inputs, threads, folder),
         "openvino": profiled_openvino(case.model, case.inputs, threads),
     }
-    whole = _race({name: engine.run for name, engine in engines.items()})
-    _race({name: engine.run_profiled for name, engine in engines.items()})
-    peaks = Peaks(
-        gflops=multiply_adds(threads)(),
-        memory_gbps=stream(threads)(),
-        cache_gbps=stream(threads, CACHED_BYTES, CACHED_TIMES)(),
-    )
+    measures = {
+        "gflops": multiply_adds(threads),
+        "memory_gbps": stream(threads),
+        "cache_gbps": stream(threads, CACHED_BYTES, CACHED_TIMES),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in measures}
+
+    def note_rates() -> None:
+        for name, measure in measures.items():
+            rates[name].append(measure())
+
+    whole = _race({name: engine.run for name, engine in engines.items()}, note_rates)
+    _race({name: engine.run_profiled for name, engine in engines.items()}, note_rates)
+    peaks = Peaks(**{name: statistics.median(found) for name, found in rates.items()})
     ceilings = {
         one.id: 0.0 if family[one.id] == LAYOUT else peaks.ceiling_us(one)
         for one in session.graph.subgraphs
@@ -77,10 +84,13 @@ def profiled(model: str, arguments: argparse.Namespace, folder: Path) -> dict[st
     }
 
 
-def _race(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median time of each function in turns, microseconds."""
+def _race(
+    calls: Mapping[str, Callable[[], object]], between: Callable[[], None]
+) -> dict[str, float]:
+    """Median time of each function in turns, microseconds; `between` runs once a turn."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(ROUNDS):
+        between()
         for name in list(calls)[:: -1 if round_ % 2 else 1]:
             time.sleep(SETTLE_S)
             calls[name]()
