@@ -14,8 +14,11 @@ from tvm_passes.cpu.attention import Attention, AttentionTensor, even_height
 from tvm_passes.cpu.emit import Accumulator, Buffer, TirExpr, bind, load, splat, store
 from tvm_passes.cpu.reorder import transpose
 
-_VALUE_VECTORS = 4
-"""Maximum number of vectors of a value's columns in a register tile."""
+_VALUE_VECTORS = 2
+"""Maximum number of vectors of a value's columns in a register tile.
+
+With more, tiles have fewer rows, of which those that overlap cost more than values read once again.
+"""
 
 
 def emit_attention(kernel: Attention, buffers: Mapping[int, Buffer], out: Buffer) -> None:
