@@ -131,9 +131,8 @@ def _serve_apart(queue: Queue, model: ExitModel | LoadAwareModel, most: int, pac
 def _next(queue: Queue) -> WaitingRequest | None:
     """Wait for a request; None at the end of the queue."""
     while (one := queue.get()) is not None:
-        if one.is_wanted:
+        if one.begin():
             return one
-        one.leave()
     _end(queue)  # for the next thread
     return None
 
@@ -153,10 +152,8 @@ def _join(
             if one is None:
                 _end(queue)
                 return
-            if one.is_wanted:
+            if one.begin():
                 requests.append(one)
-            else:
-                one.leave()
 
 
 def _end(queue: Queue) -> None:
@@ -171,9 +168,7 @@ def _fail_all(queue: Queue) -> None:
             one = queue.get_nowait()
             if one is None:
                 is_ended = True
-            elif one.is_wanted:
+            elif one.begin():
                 one.fail(WorkerClosed("the server is closed: make another one"))
-            else:
-                one.leave()
     if is_ended:
         _end(queue)

@@ -135,7 +135,8 @@ class ExitServer(Closing):
         """Answer a request; waits until then.
 
         It runs on the calling thread if no other request waits or is in progress, without a switch
-        of threads. Parameters and errors are those of :meth:`submit` and of its future.
+        of threads. Parameters and errors are those of :meth:`submit` and of its future. A request
+        that still waits for others at its deadline ends then; a future ends when its turn comes.
         """
         start_s, deadline_s = self._take_place(deadline_ms)
         waiting = StreamRequest(request, start_s, deadline_s, self._record, self._free)

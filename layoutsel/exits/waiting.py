@@ -47,6 +47,13 @@ class WaitingRequest(ABC):
     def _end(self, result: ExitAnswer | BaseException) -> None:
         """Pass the result on."""
 
+    def begin(self) -> bool:
+        """Leave the queue; returns whether the request is still to be answered."""
+        if self.is_wanted:
+            return True
+        self.leave()
+        return False
+
     def answer(self, answer: ExitAnswer) -> None:
         """End with an answer, whose time is from the arrival on."""
         if not self._has_ended:
@@ -107,7 +114,7 @@ class StreamRequest(WaitingRequest):
         Takes the place in the queue back.
     """
 
-    __slots__ = ("_is_dropped", "_places", "_result", "_signal")
+    __slots__ = ("_is_dropped", "_places", "_result", "_signal", "_unclaimed")
 
     def __init__(
         self,
@@ -122,6 +129,7 @@ class StreamRequest(WaitingRequest):
         self._result: ExitAnswer | BaseException | None = None
         self._signal = unset_signal()
         self._is_dropped = False
+        self._unclaimed = [True]
 
     @property
     def is_wanted(self) -> bool:
@@ -138,9 +146,41 @@ class StreamRequest(WaitingRequest):
         self._is_dropped = True
 
     def wait(self, limit_s: float) -> None:
-        """Wait for the end; raises :class:`RunTimeout` after a time limit."""
-        if self._result is None and not self._signal.acquire(timeout=limit_s):
+        """Wait for the end: at most until the deadline, if nobody has begun with the request.
+
+        Its place in the queue is taken until a thread of the server finds it there. Raises
+        :class:`RunTimeout` after a time limit.
+        """
+        if self._result is not None:
+            return
+        rest_s = max(self.deadline_s - time.perf_counter(), 0.0)
+        if rest_s < limit_s:
+            if self._signal.acquire(timeout=rest_s):
+                return
+            if self._claim():
+                self._miss()
+                return
+        if not self._signal.acquire(timeout=limit_s):
             raise RunTimeout(f"a request of a stream had no answer after {limit_s:g} s")
+
+    def _miss(self) -> None:
+        self._has_ended = True
+        self._record.failed(is_missed=True)
+        self._result = DeadlineMissed("a request had not begun at its deadline: others took longer")
+
+    def begin(self) -> bool:
+        """Leave the queue, in which a request that missed its deadline still has a place."""
+        if self._claim():
+            return super().begin()
+        self._places.put(None)
+        return False
+
+    def _claim(self) -> bool:
+        """Begin with the request, or end it at its deadline; True for the first to ask."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
 
     def result(self, limit_s: float) -> ExitAnswer | DeadlineMissed:
         """Wait for the end; errors other than a missed deadline are raised."""

@@ -90,12 +90,37 @@ class TestBatches:
             asked = [pool.submit(server.answer, x) for x in inputs]
             with pytest.raises(DeadlineMissed):
                 server.answer(inputs[0], deadline_ms=1)
+            assert not held.done()  # nobody waits longer than to the deadline
             gate.open()
             for x, one in zip([inputs[0], *inputs], [held, *asked], strict=True):
                 check(one.result(LIMIT_S), model.exits, expected("chain", x))
             assert all(one.name.startswith("layoutsel-server") for one in threads)
             figures = server.statistics()
             assert (figures.answered, figures.missed, figures.failed) == (6, 1, 1)
+
+    def test_requests_past_their_deadline_keep_their_places_until_they_are_found(self, slow):
+        """Otherwise the queue would grow while one request takes long."""
+        gate = Gate(slow, "trunk0")
+        inputs = images("chain", 4)
+        with (
+            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
+            ExitServer(model, queue=3) as server,
+        ):
+            gate.is_armed = True
+            held = server.submit(inputs[0])
+            assert gate.reached.wait(LIMIT_S)
+            for x in inputs:
+                with pytest.raises(DeadlineMissed):
+                    server.answer(x, deadline_ms=1)
+            missed = list(server.stream(inputs, deadline_ms=1))
+            assert [type(one) for one in missed] == [DeadlineMissed] * 4
+            assert not held.done()
+            gate.open()
+            check(held.result(LIMIT_S), model.exits, expected("chain", inputs[0]))
+            for x, found in zip(inputs * 3, server.stream(inputs * 3), strict=True):
+                check(found, model.exits, expected("chain", x))
+            figures = server.statistics()
+            assert (figures.answered, figures.missed, figures.failed) == (13, 8, 0)
 
     def test_streams_and_threads_at_once(self):
         inputs = images("chain", 12)
