@@ -44,7 +44,7 @@ _ERF = (
 )
 """erf(x) = x p(2 x² / e² - 1) on |x| ≤ e.
 
-Of all polynomials with a result of 1 at the end e, p has the smallest largest error over √erf.
+The largest error of p over √erf is the smallest of any polynomial with a result of 1 at the end e.
 """
 _ERF_END = 3.92
 """The end e: beyond it, erf differs from 1 by less than the rounding error."""
