@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -121,6 +123,43 @@ class TestBatches:
                 check(found, model.exits, expected("chain", x))
             figures = server.statistics()
             assert (figures.answered, figures.missed, figures.failed) == (13, 8, 0)
+
+    @pytest.mark.parametrize("places", [1, 4])
+    def test_random_deadlines_are_counted_as_callers_see_them(self, places):
+        """And every place comes back, whether a thread or the caller ends a request."""
+        inputs = images("chain", 4)
+        wanted = [expected("chain", x) for x in inputs]
+        seen: Counter[str] = Counter()
+
+        def ask(server, seed):
+            draw = random.Random(seed)
+            for _ in range(60):
+                place, deadline_ms = draw.randrange(4), draw.choice([0.01, 0.1, 0.5, 1e3 * LIMIT_S])
+                try:
+                    if draw.random() < 0.5:
+                        found = server.answer(inputs[place], deadline_ms=deadline_ms)
+                    else:
+                        (found,) = server.stream([inputs[place]], deadline_ms=deadline_ms)
+                except DeadlineMissed as error:
+                    found = error
+                if isinstance(found, DeadlineMissed):
+                    yield "missed"
+                    continue
+                if not found.at_deadline:
+                    check(found, server.model.exits, wanted[place])
+                yield "answered"
+
+        with (
+            in_batches("chain", policy_of(UNSURE, UNSURE)) as model,
+            ExitServer(model, queue=places) as server,
+            ThreadPoolExecutor(6) as pool,
+        ):
+            for found in pool.map(lambda seed: list(ask(server, seed)), range(6)):
+                seen.update(found)
+            assert len(list(server.stream(inputs * 5))) == 20  # all places are free again
+            figures = server.statistics()
+            assert (figures.answered, figures.missed) == (seen["answered"] + 20, seen["missed"])
+            assert figures.failed == 0
 
     def test_streams_and_threads_at_once(self):
         inputs = images("chain", 12)

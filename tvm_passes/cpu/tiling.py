@@ -181,10 +181,12 @@ def best_tiling(row: Sequence[RowTiling], work: ParallelWork, unit: VectorUnit) 
 
 
 def _row_blocks(tiling: RowTiling, block: int, work: ParallelWork) -> int:
+    """Return the number of blocks of `block` rows, times the shares of each."""
     return -(-work.rows // block) * tiling.shares
 
 
 def _channel_tiles(tiling: RowTiling, work: ParallelWork) -> int:
+    """Return the number of tiles of output channels in all groups."""
     return work.groups * -(-work.channel_vectors // tiling.vectors)
 
 
