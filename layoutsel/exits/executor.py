@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,6 @@ class ExitModel(Closing):
         # The final exit answers after all others in order.
         nobody = replace(policy, thresholds=(None,) * len(exits), certificate=None)
         self._all = AnswerRule(policy=nobody, answer="ordered", reads_all=True)
-        self._forced: dict[frozenset[int], AnswerRule] = {}
         self._pool = RunnerPool(compiled, len(exits), kinds, limit_s, trunk_here)
         self._every = tuple(every)
         self._single = SingleAnswers(compiled.inputs, self.exits, self._pool, arrangement)
@@ -281,7 +280,18 @@ class ExitModel(Closing):
         inputs: Sequence[np.ndarray],
         arrangement: Arrangement | None = None,
     ) -> ExitAnswer:
-        """Answer a request as if exactly these exits were sure, for measurements.
+        """Answer a request as if exactly these exits were sure: one call of :meth:`forcing`."""
+        return self.forcing(sure, inputs, arrangement)()
+
+    def forcing(
+        self,
+        sure: Collection[int],
+        inputs: Sequence[np.ndarray],
+        arrangement: Arrangement | None = None,
+    ) -> Callable[[], ExitAnswer]:
+        """Return what answers a request as if exactly these exits were sure, for measurements.
+
+        Each call takes as long as a usual request with such inputs.
 
         Parameters
         ----------
@@ -292,12 +302,10 @@ class ExitModel(Closing):
         arrangement
             One of those that the model was made with; :attr:`arrangement` if None.
         """
-        key = frozenset(sure)
-        if key not in self._forced:
-            levels = (*(0.0 if e in key else None for e in range(len(self.exits) - 1)), None)
-            policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
-            self._forced[key] = replace(self._rule, policy=policy)
-        return self._single.answer(self._forced[key], inputs, {}, arrangement or self.arrangement)
+        levels = (*(0.0 if e in sure else None for e in range(len(self.exits) - 1)), None)
+        policy = replace(self._rule.policy, thresholds=levels, patience=None, certificate=None)
+        rule = replace(self._rule, policy=policy)
+        return partial(self._single.answer, rule, inputs, {}, arrangement or self.arrangement)
 
     def lane_counts(self) -> LaneCounts | None:
         """Count the work of the last request; None unless one call ran it on two threads."""

@@ -16,6 +16,7 @@ from layoutsel.device.entry_points import StageChain
 from layoutsel.exits.arrangement import Arrangement, ExitCosts, WorkerKind
 from layoutsel.exits.corun import corun_slowdown
 from layoutsel.exits.executor import ExitModel
+from layoutsel.exits.exit_answer import ExitAnswer
 from layoutsel.exits.policy import Policy
 from layoutsel.exits.simulate import ExitSimulator
 from layoutsel.exits.stage_times import AskedExit, requests_to, stage_times, stages_run
@@ -30,11 +31,10 @@ _LIMIT_S = 10.0
 """Time limit of one run while measuring, seconds."""
 _FEWEST = 3
 """Least number of turns."""
-_RUNS = 8
-"""Largest number of runs of each request in a turn; two of requests that take milliseconds.
-
-The first one does not count, as others have used the caches.
-"""
+_RUNS = 64
+"""Largest number of runs of each request in a turn; two of requests that take milliseconds."""
+_WARM_UP = 0.25
+"""Share of a turn's runs that do not count, at least one, as others have used the caches."""
 _TURN_S = 0.05
 """Intended duration of a turn, seconds."""
 _MOST_OVER_MEDIAN = 1.5
@@ -143,7 +143,7 @@ def on_one(costs: ExitCosts, kind: WorkerKind, compiled: CompiledModel) -> OnOne
     with _model(costs, compiled, dict.fromkeys(one.arrangement for one in asked)) as model:
         inputs = random_inputs(compiled.inputs)
         runs: dict[AskedExit | None, Callable[[], object]] = {
-            one: partial(_ask, model, inputs, one) for one in asked
+            one: _asking(model, inputs, one) for one in asked
         }
         runs[None] = _stages_alone(compiled, kind.threads, inputs, stages_run(short, costs))
         every_us = _times_us(runs)
@@ -173,9 +173,10 @@ def _model(
     )
 
 
-def _ask(model: ExitModel, inputs: Sequence[np.ndarray], asked: AskedExit) -> None:
-    sure = {asked.exit} - {len(model.exits) - 1}
-    model.forced(sure, inputs, asked.arrangement)
+def _asking(
+    model: ExitModel, inputs: Sequence[np.ndarray], asked: AskedExit
+) -> Callable[[], ExitAnswer]:
+    return model.forcing({asked.exit} - {len(model.exits) - 1}, inputs, asked.arrangement)
 
 
 def _stages_alone(
@@ -201,7 +202,7 @@ def _times_us(runs: Mapping[Name, Callable[[], object]]) -> dict[Name, list[floa
             break
         for name, run in runs.items():
             taken_s = [_once_s(run) for _ in range(count)]
-            times[name] += taken_s[1:]
+            times[name] += taken_s[max(1, int(_WARM_UP * count)) :]
     return {name: [1e6 * one for one in some] for name, some in times.items()}
 
 
@@ -223,7 +224,7 @@ def late_requests(
     with _model(costs, compiled, {arrangement: None}) as model:
         exits = range(len(model.exits))
         every_us = _times_us(
-            {e: partial(_ask, model, inputs, AskedExit(arrangement, e)) for e in exits}
+            {e: _asking(model, inputs, AskedExit(arrangement, e)) for e in exits}
         )
     times_us = {e: statistics.median(some) for e, some in every_us.items()}
     known_us = ExitSimulator(costs).known_us(arrangement)
