@@ -223,9 +223,7 @@ def late_requests(
     inputs = random_inputs(compiled.inputs)
     with _model(costs, compiled, {arrangement: None}) as model:
         exits = range(len(model.exits))
-        every_us = _times_us(
-            {e: _asking(model, inputs, AskedExit(arrangement, e)) for e in exits}
-        )
+        every_us = _times_us({e: _asking(model, inputs, AskedExit(arrangement, e)) for e in exits})
     times_us = {e: statistics.median(some) for e, some in every_us.items()}
     known_us = ExitSimulator(costs).known_us(arrangement)
     *branches_us, final_us = (times_us[e] - float(known_us[e]) for e in exits)
